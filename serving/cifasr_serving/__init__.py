@@ -1,0 +1,1 @@
+"""A gRPC server around the recogniser, and its client."""

@@ -1,5 +1,6 @@
 """The CIF operator as users call it: checks and choice, no maths."""
 
+import torch
 from torch import Tensor
 
 from cifasr.ops.backend import Backend, resolve_backend
@@ -52,7 +53,8 @@ def cif(
             ``target_lens`` there is no remainder.
         backend: "auto" is "vectorized".
         validate: Check the values of ``alpha`` and of lengths. Lengths on a CPU are always checked; on a GPU the
-            check waits for the device, and without it a row that has targets but no frames fires nothing.
+            check waits for the device, and without it a row that has targets but no frames fires nothing. A graph
+            exported by ``torch.export`` checks nothing.
 
     Returns:
         Embeddings, their lengths, frames of firing, delays, weight before scaling, and remainder: see ``CifOutput``.
@@ -73,7 +75,7 @@ def cif(
         raise ValueError(f"max_tokens: got {max_tokens}, wanted None or >= 0")
     chosen = resolve_backend(backend, frames)
     check_values = validate or chosen == "reference"
-    if check_values or frame_lens.device.type == "cpu":
+    if check_values or (frame_lens.device.type == "cpu" and not torch.compiler.is_compiling()):
         check_frame_lens(frame_lens, frames.shape[1])
         if target_lens is not None:
             check_target_lens(target_lens, frame_lens)

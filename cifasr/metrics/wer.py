@@ -1,12 +1,10 @@
 """Word and character error rates: of one utterance, of many, and how far the number can be trusted."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import jiwer
 import numpy as np
-
-from cifasr.text.normalize import normalize_for_wer
 
 
 @dataclass(frozen=True)
@@ -52,17 +50,21 @@ class ErrorCounts:
 
 
 def count_errors(reference: str, hypothesis: str) -> ErrorCounts:
-    """Count the word errors of a hypothesis, after `normalize_for_wer` on both.
+    """Count the word errors of a hypothesis, with words as they stand between spaces.
 
     Against an empty reference, all words of the hypothesis are insertions.
+
+    Args:
+        reference: What was said, after `cifasr.text.normalize.normalize_for_wer`.
+        hypothesis: What was recognised, after the same.
     """
-    output = jiwer.process_words(normalize_for_wer(reference), normalize_for_wer(hypothesis))
+    output = jiwer.process_words(reference, hypothesis)
     return ErrorCounts(output.substitutions, output.deletions, output.insertions, output.hits)
 
 
 def count_character_errors(reference: str, hypothesis: str) -> ErrorCounts:
-    """Count the character errors of a hypothesis, spaces included, after `normalize_for_wer` on both."""
-    output = jiwer.process_characters(normalize_for_wer(reference), normalize_for_wer(hypothesis))
+    """Count the character errors of a hypothesis, spaces included; the texts are those of `count_errors`."""
+    output = jiwer.process_characters(reference, hypothesis)
     return ErrorCounts(output.substitutions, output.deletions, output.insertions, output.hits)
 
 
@@ -87,9 +89,20 @@ class ScoredUtterance:
     characters: ErrorCounts
 
 
-def score_utterance(utterance_id: str, speaker: str, reference: str, hypothesis: str) -> ScoredUtterance:
-    """Count the errors of one utterance in words and in characters."""
-    words, characters = count_errors(reference, hypothesis), count_character_errors(reference, hypothesis)
+def score_utterance(
+    utterance_id: str, speaker: str, reference: str, hypothesis: str, *, normalize: Callable[[str], str]
+) -> ScoredUtterance:
+    """Count the errors of one utterance in words and in characters.
+
+    Args:
+        utterance_id: Its name in the corpus.
+        speaker: Who speaks.
+        reference: Text as in the corpus.
+        hypothesis: Text as recognised.
+        normalize: What is done to both before they are compared: `cifasr.text.normalize.normalize_for_wer`.
+    """
+    said, heard = normalize(reference), normalize(hypothesis)
+    words, characters = count_errors(said, heard), count_character_errors(said, heard)
     return ScoredUtterance(utterance_id, speaker, reference, hypothesis, words, characters)
 
 

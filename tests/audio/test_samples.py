@@ -103,6 +103,14 @@ def test_a_truncated_file_is_refused(container, subtype, kept):
         read_samples(whole[: int(kept * len(whole))])
 
 
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_without_its_last_page_is_refused(subtype):
+    whole = encoded(tone(seconds=5.0), container="OGG", subtype=subtype)
+
+    with pytest.raises(AudioError, match="last page"):
+        read_samples(whole[: whole.rfind(b"OggS")])
+
+
 def test_a_wav_header_written_before_the_length_was_known_is_read():
     audio = bytearray(encoded(tone(0.1)))
     audio[40:44] = b"\xff\xff\xff\xff"

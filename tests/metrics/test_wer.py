@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifasr.metrics.wer import ErrorCounts, ErrorReport, count_character_errors, count_errors, score_utterance
+from cifasr.text.normalize import normalize_for_wer
 
 WORDS = st.lists(st.sampled_from(["a", "b", "it's"]), max_size=6).map(" ".join)
 
@@ -14,20 +15,18 @@ WORDS = st.lists(st.sampled_from(["a", "b", "it's"]), max_size=6).map(" ".join)
     [
         ("a b c", "a x c d", ErrorCounts(substitutions=1, insertions=1, hits=2)),
         ("a b c", "a c", ErrorCounts(deletions=1, hits=2)),
-        ("A B, C!", "a b c", ErrorCounts(hits=3)),
-        ("well-known", "well known", ErrorCounts(hits=2)),
+        ("it's", "its", ErrorCounts(substitutions=1)),
         ("a b", "", ErrorCounts(deletions=2)),
         ("", "a b", ErrorCounts(insertions=2)),
-        ("...", "a", ErrorCounts(insertions=1)),
         ("", "", ErrorCounts()),
     ],
 )
-def test_word_errors_are_counted_on_normalised_text(reference, hypothesis, want):
+def test_word_errors_are_counted(reference, hypothesis, want):
     assert count_errors(reference, hypothesis) == want
 
 
 def test_characters_are_counted_with_their_spaces():
-    counts = count_character_errors("The cat", "the cart s")
+    counts = count_character_errors("the cat", "the cart s")
 
     assert counts == ErrorCounts(insertions=3, hits=7)
     assert counts.wer == pytest.approx(3 / 7)
@@ -49,7 +48,17 @@ def test_the_counts_add_up_to_both_lengths(reference, hypothesis):
 
 
 def make_report(*utterances):
-    return ErrorReport(score_utterance(str(i), *fields) for i, fields in enumerate(utterances))
+    return ErrorReport(
+        score_utterance(str(i), *fields, normalize=normalize_for_wer) for i, fields in enumerate(utterances)
+    )
+
+
+def test_an_utterance_is_compared_after_normalisation_and_kept_before_it():
+    utterance = score_utterance("1-2-3", "1", "IT'S WELL KNOWN", "It\u2019s well-known.", normalize=normalize_for_wer)
+
+    assert utterance.words == ErrorCounts(hits=3)
+    assert utterance.characters == ErrorCounts(hits=15)
+    assert (utterance.reference, utterance.hypothesis) == ("IT'S WELL KNOWN", "It\u2019s well-known.")
 
 
 def test_the_rate_of_a_set_is_pooled_and_not_a_mean_of_rates():

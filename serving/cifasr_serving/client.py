@@ -16,6 +16,7 @@ from cifasr_serving.pb.speech_pb2_grpc import SpeechServiceStub
 
 MESSAGE_S = 0.1
 _CONNECT_S = 10.0
+_LAST_EVENTS = {"END_OF_SINGLE_UTTERANCE", "SPEECH_ACTIVITY_TIMEOUT", "DRAINING"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,17 @@ class Heard:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(slots=True)
+class _Turn:
+    """Whose turn it is to speak: audio is sent after the server has accepted the settings, until it hears no more.
+
+    Audio written to an RPC that is over would make grpc.aio report INTERNAL instead of the server's status.
+    """
+
+    may_send: asyncio.Event = field(default_factory=asyncio.Event)
+    over: bool = False
+
+
 async def recognize_stream(
     address: str, blocks: AsyncIterable[Samples], sample_rate_hz: int, options: StreamOptions
 ) -> AsyncIterator[Heard]:
@@ -68,14 +80,20 @@ async def recognize_stream(
     async with grpc.aio.insecure_channel(address) as channel:
         await _connect(channel, address)
         failed: list[Exception] = []
-        requests = _requests(_until_failure(blocks, failed), sample_rate_hz, options)
+        turn = _Turn()
+        requests = _requests(_until_failure(blocks, failed), sample_rate_hz, options, turn)
         call = SpeechServiceStub(channel).StreamingRecognize(requests)
         try:
             async for response in call:
-                yield _heard(response)
+                turn.may_send.set()
+                heard = _heard(response)
+                turn.over = turn.over or heard.event in _LAST_EVENTS
+                yield heard
         except grpc.aio.AioRpcError as error:
             raise ServerError(f"server {address}: {error.code().name}: {error.details()}") from error
         finally:
+            turn.over = True
+            turn.may_send.set()
             call.cancel()
         if failed:
             raise failed[0]
@@ -157,7 +175,7 @@ async def _until_failure(blocks: AsyncIterable[Samples], failed: list[Exception]
 
 
 async def _requests(
-    blocks: AsyncIterable[Samples], sample_rate_hz: int, options: StreamOptions
+    blocks: AsyncIterable[Samples], sample_rate_hz: int, options: StreamOptions, turn: "_Turn"
 ) -> AsyncIterator[pb.StreamingRecognizeRequest]:
     config = pb.RecognitionConfig(
         encoding=pb.AUDIO_ENCODING_FLOAT32,
@@ -172,7 +190,10 @@ async def _requests(
             config=config, interim_results=options.interim_results, single_utterance=options.single_utterance
         )
     )
+    await turn.may_send.wait()
     async for block in blocks:
+        if turn.over:
+            return
         yield pb.StreamingRecognizeRequest(audio_content=np.asarray(block, "<f4").tobytes())
 
 

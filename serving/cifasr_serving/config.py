@@ -14,6 +14,8 @@ class ServerConfig(Config):
         max_stream_s: Age of a live stream, and the audio it may hold, in seconds; past it, OUT_OF_RANGE.
         max_recording_s: Audio of a whole recording, in seconds; past it, OUT_OF_RANGE.
         idle_s: Time without any message on a live stream, in seconds; past it, OUT_OF_RANGE.
+        linger_s: After the last response of a live stream, how long the server still reads, and drops, what comes
+            before it sends the status, in seconds; ends when the caller half-closes.
         write_s: Time for a caller to take one response, in seconds; past it, RESOURCE_EXHAUSTED.
         queue_s: Audio of one stream that waits for the model, in seconds; past it, the stream is not read.
         turn_s: Audio of one stream decoded before the next stream has its turn, in seconds.
@@ -33,6 +35,7 @@ class ServerConfig(Config):
     max_stream_s: float = Field(default=4 * 3600.0, gt=0)
     max_recording_s: float = Field(default=900.0, gt=0)
     idle_s: float = Field(default=60.0, gt=0)
+    linger_s: float = Field(default=1.0, ge=0)
     write_s: float = Field(default=30.0, gt=0)
     queue_s: float = Field(default=10.0, gt=0)
     turn_s: float = Field(default=0.64, gt=0)

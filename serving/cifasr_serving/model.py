@@ -32,7 +32,7 @@ class Endpointing:
         trailing_silence_s: Silence that ends an utterance with words, in seconds.
         initial_silence_s: Silence that ends one without, in seconds.
         max_utterance_s: Longest utterance, in seconds.
-        automatic: False: only the caller ends utterances.
+        automatic: False: only the caller ends utterances, but for those longer than ``max_utterance_s``.
     """
 
     trailing_silence_s: float | None = None

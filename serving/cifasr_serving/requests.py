@@ -142,7 +142,7 @@ def _endpointing(config: pb.StreamingRecognitionConfig, limits: ServerConfig, pr
     automatic = not rules.disable_automatic_endpointing
     if not automatic and (trailing_s, initial_s, longest_s) != (None, None, None):
         raise InvalidRequestError(f"{prefix}.disable_automatic_endpointing", "set together with an automatic rule")
-    return Endpointing(trailing_s, initial_s, longest_s, automatic)
+    return Endpointing(trailing_s, initial_s, longest_s if automatic else limits.max_utterance_s, automatic)
 
 
 def _positive(message: pb.VoiceActivityTimeout | pb.EndpointingConfig, name: str, prefix: str) -> float | None:

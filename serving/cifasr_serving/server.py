@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cifasr.errors import ConfigError
 from cifasr_serving.config import ServerConfig
+from cifasr_serving.interceptor import RefuseUndecodable
 from cifasr_serving.model import SpeechModel
 from cifasr_serving.pb import speech_pb2 as pb
 from cifasr_serving.pb.speech_pb2_grpc import add_SpeechServiceServicer_to_server
@@ -34,7 +35,7 @@ class SpeechServer:
         self._config = config
         self._scheduler = Scheduler()
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=_channel_options(config))
+        self._server = grpc.aio.server(interceptors=[RefuseUndecodable(SERVICE_NAME)], options=_channel_options(config))
         self._watch: asyncio.Task[None] | None = None
         self.servicer = SpeechServicer(models, self._scheduler, config)
         add_SpeechServiceServicer_to_server(self.servicer, self._server)

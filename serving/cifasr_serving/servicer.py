@@ -4,12 +4,12 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import grpc.aio
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from cifasr.decoding.result import Segment
 from cifasr_serving.config import ServerConfig
@@ -174,12 +174,20 @@ class SpeechServicer(SpeechServiceServicer):
                 call.resume_s = session.totals.audio_received_s + writer.settings.audio_offset_s
                 await self._write(context, writer.closing(session.totals))
                 raise
-            await self._write(context, writer.closing(session.totals))
+            else:
+                await self._write(context, writer.closing(session.totals))
+            finally:
+                await self._linger(session, pump)
         finally:
             if session is not None:
                 self._sessions.discard(session)
             pump.cancel()
             await asyncio.wait({pump})
+
+    async def _linger(self, session: Session, pump: "asyncio.Task[None]") -> None:
+        # A caller whose write fails because the RPC is over may never see its true status: grpc.aio makes it INTERNAL.
+        await session.stop_listening()
+        await asyncio.wait({pump}, timeout=self._config.linger_s)
 
     async def _first_message(
         self, opened: "asyncio.Future[tuple[Session, ResponseWriter]]"
@@ -218,6 +226,14 @@ class SpeechServicer(SpeechServiceServicer):
                 await session.fail(error)
             elif not opened.done():
                 opened.set_exception(error)
+            if not isinstance(error, DecodeError):
+                await self._drop_rest(requests)
+
+    @staticmethod
+    async def _drop_rest(requests: AsyncIterator[pb.StreamingRecognizeRequest]) -> None:
+        with suppress(DecodeError):
+            async for _ in requests:
+                pass
 
     def _open_stream(self, request: pb.StreamingRecognizeRequest, call: _Call) -> tuple[Session, ResponseWriter]:
         kind = request.WhichOneof("streaming_request")

@@ -140,6 +140,10 @@ class Session:
         """End the stream with an error, after the audio so far."""
         await self._inbox.close(error)
 
+    async def stop_listening(self) -> None:
+        """Drop whatever is still sent."""
+        await self._inbox.close()
+
     async def drain(self) -> None:
         """End the stream because the server goes away; its final results are sent first."""
         await self._inbox.close(draining())

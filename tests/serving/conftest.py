@@ -104,7 +104,7 @@ class Running:
 
 @asynccontextmanager
 async def _serve(model=None, **limits):
-    config = ServerConfig(**{"drain_s": 2.0, "max_audio_bytes": 1024 * 1024} | limits)
+    config = ServerConfig(**{"drain_s": 2.0, "linger_s": 0.1, "max_audio_bytes": 1024 * 1024} | limits)
     server = SpeechServer([model or FakeModel()], config)
     address = await server.start("127.0.0.1", 0)
     try:
@@ -162,6 +162,13 @@ async def converse(stub, requests):
     return [response async for response in stub.StreamingRecognize(iter(requests))]
 
 
+async def gather(call, responses):
+    """Read a call to its end into a list, which keeps what came before an error."""
+    while (response := await call.read()) is not grpc.aio.EOF:
+        responses.append(response)
+    return responses
+
+
 def results(responses, *, final=None):
     found = [result for response in responses for result in response.results]
     return [result for result in found if final is None or result.is_final == final]
@@ -182,6 +189,7 @@ class Kit:
     pieces = staticmethod(pieces)
     control = staticmethod(control)
     converse = staticmethod(converse)
+    gather = staticmethod(gather)
     results = staticmethod(results)
     transcripts = staticmethod(transcripts)
 

@@ -388,7 +388,7 @@ class EndpointingConfig(_message.Message):
     MAX_UTTERANCE_FIELD_NUMBER: _builtins.int
     DISABLE_AUTOMATIC_ENDPOINTING_FIELD_NUMBER: _builtins.int
     disable_automatic_endpointing: _builtins.bool
-    """Only the caller ends utterances; no other field of this message may be set."""
+    """Only the caller ends utterances, and the server those past its longest; no other field here may be set."""
     @_builtins.property
     def trailing_silence(self) -> _duration_pb2.Duration:
         """Trailing silence that ends an utterance in which something was decoded."""

@@ -1,0 +1,1 @@
+"""Streaming speech recognition with an integrate-and-fire neuron between sound and text."""

@@ -1,0 +1,1 @@
+"""Audio: samples, log-mel features, augmentation."""

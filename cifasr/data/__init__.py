@@ -1,0 +1,1 @@
+"""Corpora to lhotse cuts, and cuts to tensors."""

@@ -1,0 +1,1 @@
+"""Models to text: greedy search, the streaming recogniser, alignments."""

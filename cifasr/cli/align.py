@@ -1,0 +1,65 @@
+"""`cifasr align`: write into cuts where each token ends."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from lhotse import CutSet
+from lhotse.supervision import AlignmentItem
+from rich.progress import track
+
+from cifasr.cli.output import err_console, print_json
+from cifasr.data.batches import TOKEN_ALIGNMENT, bucketed_batches, collate, load_cuts, load_utterance
+from cifasr.decoding.alignment import attention_borders, ctc_borders
+from cifasr.models.checkpoint import load_checkpoint
+
+
+class AlignBy(StrEnum):
+    """What borders are read from."""
+
+    attention = "attention"
+    ctc = "ctc"
+
+
+def align(
+    cuts: Annotated[
+        Path, typer.Argument(help="Cuts, as `cifasr prepare` writes them; the borders are written into them.")
+    ],
+    model: Annotated[Path, typer.Option(help="Checkpoint: warm-started for attention, with a CTC branch for ctc.")],
+    by: Annotated[
+        AlignBy, typer.Option(help="The decoder's alignment heads, or a CTC forced alignment.")
+    ] = AlignBy.attention,
+    out: Annotated[Path | None, typer.Option(help="Write here instead of over the cuts.")] = None,
+    batch_seconds: Annotated[float, typer.Option(help="Audio a batch, in seconds.")] = 60.0,
+) -> None:
+    """Find where each token of each cut ends, and keep it in the cuts."""
+    recogniser = load_checkpoint(model)
+    borders_of = attention_borders if by is AlignBy.attention else ctc_borders
+    everything = load_cuts([cuts])
+    batches = list(
+        bucketed_batches(everything, max_seconds=batch_seconds, num_buckets=10, seed=0, epoch=0, shuffle=False)
+    )
+    aligned = {}
+    for batch in track(batches, description=f"align {cuts.name}", console=err_console, disable=not sys.stderr.isatty()):
+        utterances = [load_utterance(cut.drop_alignments(), recogniser.tokenizer) for cut in batch]
+        tensors = collate(utterances)
+        with torch.inference_mode():
+            borders = borders_of(recogniser, tensors.feats, tensors.feat_lens, tensors.targets, tensors.target_lens)
+        for cut, utterance, ends in zip(batch, utterances, borders, strict=True):
+            starts = [0.0, *ends[:-1]]
+            texts = [recogniser.tokenizer.piece_text(i) for i in utterance.token_ids]
+            items = [
+                AlignmentItem(text, start, round(end - start, 3))
+                for text, start, end in zip(texts, starts, ends, strict=True)
+            ]
+            supervision = cut.supervisions[0].with_alignment(TOKEN_ALIGNMENT, items)
+            cut.supervisions = [supervision]
+            aligned[cut.id] = cut
+    target = out or cuts
+    part = target.with_name(f"part.{target.name}")
+    CutSet.from_cuts(aligned[cut.id] for cut in everything).to_file(part)
+    part.replace(target)
+    print_json({"cuts": str(target), "aligned": len(aligned), "by": by.value})

@@ -1,0 +1,63 @@
+"""`cifasr train`: a recipe, cuts and a folder; run again to go on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from cifasr.cli.output import print_json
+from cifasr.config import load_config
+from cifasr.data.batches import load_cuts, written_style
+from cifasr.errors import ConfigError
+from cifasr.models.checkpoint import load_checkpoint
+from cifasr.models.cif_asr import CifAsr
+from cifasr.text.tokenizer import train_tokenizer
+from cifasr.training.checkpointing import open_run
+from cifasr.training.config import TrainConfig
+from cifasr.training.distributed import joined_processes
+from cifasr.training.loop import Trainer
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="Recipe: a TOML file with the differences from the defaults.")],
+    cuts: Annotated[Path, typer.Option(help="Folder of cuts_SPLIT.jsonl.gz, as `cifasr prepare` writes it.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run. If a run is in it, it goes on.")],
+    init: Annotated[
+        Path | None, typer.Option(help="Checkpoint to start from; without, the recipe has a [model].")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, such as optim.encoder_lr=1e-5.")
+    ] = None,
+) -> None:
+    """Train a model; under torchrun with every process."""
+    recipe = load_config(TrainConfig, config, overrides or ())
+
+    def start() -> CifAsr:
+        torch.manual_seed(recipe.seed)
+        if init is not None:
+            if recipe.model is not None:
+                raise ConfigError("model: wanted nothing in a recipe that starts from a checkpoint (--init)")
+            return load_checkpoint(init)
+        if recipe.model is None:
+            raise ConfigError("model: wanted a [model] table in the recipe, or a checkpoint to start from (--init)")
+        texts = (written_style(cut.supervisions[0].text) for cut in load_cuts(_paths(cuts, recipe.data.train)))
+        return CifAsr(recipe.model, train_tokenizer(texts, recipe.vocab_size))
+
+    with joined_processes() as processes:
+        model = open_run(out, recipe, start, write=processes.is_first)
+        trainer = Trainer(
+            model,
+            recipe,
+            load_cuts(_paths(cuts, recipe.data.train)),
+            list(load_cuts(_paths(cuts, recipe.data.dev))),
+            out,
+            processes,
+        )
+        best = trainer.train()
+        if processes.is_first:
+            print_json({"checkpoint": str(out / "best.safetensors"), "dev_wer": round(best, 4)})
+
+
+def _paths(folder: Path, splits: tuple[str, ...]) -> list[Path]:
+    return [folder / f"cuts_{split}.jsonl.gz" for split in splits]

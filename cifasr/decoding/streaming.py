@@ -1,0 +1,237 @@
+"""The streaming recogniser: a state machine without I/O. Samples in, segments of words out."""
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cifasr.audio.samples import SAMPLE_RATE_HZ, Samples
+from cifasr.config import Config
+from cifasr.decoding.endpoint import Endpointer, Observation
+from cifasr.decoding.features import FeatureStream
+from cifasr.decoding.greedy import GreedyWriter
+from cifasr.decoding.result import Result, Segment
+from cifasr.decoding.words import words_of
+from cifasr.errors import AudioError, StateError
+from cifasr.models.cif_asr import CifAsr
+from cifasr.nn.state import State, merged, scoped
+from cifasr.ops.cif import CifState, cif_flush, cif_stream
+
+_SILENCE_WEIGHT = 0.3
+"""Weight, in tokens, that a stretch may hold and still be called silence."""
+
+_SILENCE_HORIZON_S = 10.0
+
+
+class StreamingOptions(Config):
+    """How a stream is heard.
+
+    With ``chunk_ms`` None the encoder hears the whole segment before anything is written: the offline mode.
+    """
+
+    chunk_ms: int | None = Field(640, description="audio heard at a time; also the wait for each word")
+    left_context_ms: int | None = Field(10240, ge=0, description="past that the encoder keeps; None: all of it")
+    decode_chunk_ms: int = Field(640, gt=0, description="how often the decoder is asked in the offline mode")
+    max_history_tokens: int = Field(128, ge=16, description="tokens the decoder looks back on")
+
+
+class StreamingRecognizer:
+    """Recognises one stream.
+
+    The result does not depend on how the stream is cut into calls. State is explicit and bounded: `state` takes it
+    out, `restore` puts it into a recogniser with the same model and options.
+
+    Args:
+        model: The recogniser; several streams may share it.
+        options: Chunk and context.
+        endpointer: Ends segments by itself; None: one segment until `finish_segment` or `input_finished`.
+    """
+
+    def __init__(
+        self, model: CifAsr, options: StreamingOptions | None = None, endpointer: Endpointer | None = None
+    ) -> None:
+        self._model = model
+        self._options = options or StreamingOptions()
+        self._endpointer = endpointer
+        context = model.context(self._options.chunk_ms, self._options.left_context_ms)
+        self._left_frames = context.left_frames
+        self._ask_frames = context.chunk_frames
+        if self._ask_frames is None:
+            self._ask_frames = model.context(self._options.decode_chunk_ms, None).chunk_frames or 1
+        self._index = 0
+        self._start_sample = 0
+        self._finished = False
+        self._begin_segment()
+
+    @torch.inference_mode()
+    def accept_waveform(self, samples: Samples) -> Result:
+        """Hear more of the stream.
+
+        Args:
+            samples: (S,) float32 at 16 kHz, in [-1, 1).
+
+        Raises:
+            StateError: The input was finished.
+            AudioError: The samples are not a finite float vector.
+        """
+        self._check(samples)
+        finals: list[Segment] = []
+        waiting: Samples | None = np.asarray(samples, dtype=np.float32)
+        while waiting is not None:
+            waiting = self._hear(waiting, finals)
+        return Result(tuple(finals), self._segment(is_final=False))
+
+    @torch.inference_mode()
+    def finish_segment(self) -> Result:
+        """Decode all that was heard, end the segment, and go on with the next."""
+        self._check(np.zeros(0, dtype=np.float32))
+        final = self._end_segment(hear_pending=True)
+        return Result(final, self._segment(is_final=False))
+
+    @torch.inference_mode()
+    def input_finished(self) -> Result:
+        """Decode the rest; the stream is over."""
+        self._check(np.zeros(0, dtype=np.float32))
+        self._finished = True
+        return Result(self._end_segment(hear_pending=True), None)
+
+    def state(self) -> State:
+        """Take out everything that the stream has in it, as tensors; nothing else is remembered."""
+        parts = {
+            "features": self._features.state(),
+            "encoder": self._encoder_state,
+            "estimator": self._estimator_state,
+            "neuron": self._neuron._asdict(),
+            "writer": self._writer.state(),
+        }
+        counts = torch.tensor([self._index, self._start_sample, self._num_frames, int(self._finished)])
+        return merged(parts) | {"counts": counts, "recent_weights": self._recent_weights}
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        self._features.restore(scoped(state, "features"))
+        self._encoder_state = scoped(state, "encoder")
+        self._estimator_state = scoped(state, "estimator")
+        self._neuron = CifState(**scoped(state, "neuron"))
+        self._writer.restore(scoped(state, "writer"))
+        self._index, self._start_sample, self._num_frames, finished = state["counts"].tolist()
+        self._finished = bool(finished)
+        self._recent_weights = state["recent_weights"]
+
+    def _begin_segment(self) -> None:
+        model, options = self._model, self._options
+        chunk_feats = None if options.chunk_ms is None else options.chunk_ms // 10
+        self._features = FeatureStream(model.encoder, chunk_feats)
+        self._encoder_state = model.encoder.init_state()
+        self._estimator_state = model.estimator.init_state()
+        self._neuron = CifState.initial(1, model.config.encoder.d_model)
+        assert self._ask_frames is not None
+        self._writer = GreedyWriter(model, self._ask_frames, options.max_history_tokens)
+        self._num_frames = 0
+        self._recent_weights = torch.zeros(0)
+
+    def _hear(self, samples: Samples, finals: list[Segment]) -> Samples | None:
+        """Hear samples until a segment ends; what was not heard by then belongs to the next segment."""
+        for feats in self._features.accept(samples):
+            self._hear_chunk(feats)
+            if self._endpointer is not None and self._endpointer.ends(self._observe()):
+                rest = self._features.pending_samples()
+                finals += self._end_segment(hear_pending=False)
+                return rest
+        return None
+
+    def _hear_chunk(self, feats: Tensor) -> None:
+        encoder_out, self._encoder_state = self._model.encoder.step(feats, self._encoder_state, self._left_frames)
+        alpha, self._estimator_state = self._model.estimator.step(encoder_out, self._estimator_state, self._left_frames)
+        assert self._ask_frames is not None
+        for first in range(0, encoder_out.shape[1], self._ask_frames):
+            part = slice(first, first + self._ask_frames)
+            self._decode(encoder_out[:, part], alpha[:, part])
+        horizon = int(_SILENCE_HORIZON_S * 1000) // self._model.frame_ms
+        self._recent_weights = torch.cat([self._recent_weights, alpha[0]])[-horizon:]
+
+    def _decode(self, encoder_out: Tensor, alpha: Tensor) -> None:
+        """Let the neuron integrate a chunk, and ask the decoder about each firing."""
+        fired, self._neuron = cif_stream(
+            encoder_out, alpha, self._neuron, threshold=self._model.config.neuron.threshold
+        )
+        self._num_frames += encoder_out.shape[1]
+        self._writer.see(encoder_out)
+        for u in range(int(fired.token_lens[0])):
+            fire_frame = int(fired.fire_frames[0, u])
+            start_frame = 2 * float(fired.delays[0, u]) - fire_frame  # the delay is the middle of the token's weight
+            self._writer.fire(fired.acoustic_embeds[0, u], start_frame, fire_frame)
+
+    def _end_segment(self, *, hear_pending: bool) -> tuple[Segment, ...]:
+        """Write what is still to be written, and begin the next segment where this one's audio ended."""
+        if hear_pending:
+            for feats in self._features.finish():
+                self._hear_chunk(feats)
+        neuron = self._model.config.neuron
+        tail, self._neuron = cif_flush(self._neuron, threshold=neuron.threshold, tail_threshold=neuron.tail_threshold)
+        last_frame = max(0, self._num_frames - 1)
+        if self._num_frames:
+            if int(tail.token_lens[0]):
+                self._writer.fire(tail.acoustic_embeds[0, 0], float(tail.delays[0, 0]), last_frame)
+            self._writer.flush(last_frame)
+        final = self._segment(is_final=True)
+        self._start_sample += self._features.num_samples - (0 if hear_pending else self._features.num_pending_samples)
+        self._begin_segment()
+        if not final.text:
+            return ()
+        self._index += 1
+        return (final,)
+
+    def _observe(self) -> Observation:
+        frame_s = self._model.frame_ms / 1000
+        gained = self._recent_weights.flip(0).cumsum(0)
+        silence_frames = int((gained <= _SILENCE_WEIGHT).sum())
+        return Observation(
+            has_text=bool(self._writer.token_ids),
+            silence_s=silence_frames * frame_s,
+            segment_s=self._num_frames * frame_s,
+        )
+
+    def _segment(self, *, is_final: bool) -> Segment:
+        writer, frame_s = self._writer, self._model.frame_ms / 1000
+        start_s = self._start_sample / SAMPLE_RATE_HZ
+        starts = [start_s + max(0.0, frame) * frame_s for frame in writer.start_frames]
+        ends = [start_s + (frame + 1) * frame_s for frame in writer.fire_frames]
+        return Segment(
+            index=self._index,
+            text=self._model.tokenizer.decode(writer.token_ids),
+            words=words_of(self._model.tokenizer, writer.token_ids, starts, ends, writer.confidences),
+            start_s=start_s,
+            end_s=start_s + self._num_frames * frame_s,
+            is_final=is_final,
+            token_ids=tuple(writer.token_ids),
+            fire_frames=tuple(writer.fire_frames),
+            num_firings=writer.num_firings,
+            num_decoder_calls=writer.num_calls,
+        )
+
+    def _check(self, samples: Samples) -> None:
+        if self._finished:
+            raise StateError("the input of this stream was finished; begin a new recogniser for more audio")
+        if samples.ndim != 1:
+            raise AudioError(f"samples: wanted one channel of shape (S,), got shape {samples.shape}")
+        if not np.isfinite(samples).all():
+            raise AudioError("samples: wanted finite values, got NaN or infinity among them")
+
+
+def transcribe(
+    model: CifAsr, samples: Samples, options: StreamingOptions | None = None, endpointer: Endpointer | None = None
+) -> list[Segment]:
+    """Recognise a whole recording in one go.
+
+    Args:
+        model: The recogniser.
+        samples: (S,) float32 at 16 kHz.
+        options: Chunk and context.
+        endpointer: Ends segments; None: one segment.
+
+    Returns:
+        The final segments that have text.
+    """
+    recognizer = StreamingRecognizer(model, options, endpointer)
+    return [*recognizer.accept_waveform(samples).finals, *recognizer.input_finished().finals]

@@ -1,0 +1,106 @@
+"""What is minimised. Each loss is a sum and the number of things it sums over, so that processes can be joined."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cifasr.lengths import padding_mask
+
+IGNORE = -100
+"""Answer of a place that is not asked."""
+
+_SPANS = (1, 2, 4, 8, 16)
+
+
+def token_cross_entropy(logits: Tensor, answers: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
+    """Cross entropy of tokens and "nothing".
+
+    Args:
+        logits: (B, L, V).
+        answers: (B, L) int64, `IGNORE` where not asked.
+        label_smoothing: Share of the probability spread over all tokens.
+
+    Returns:
+        Sum in nat, and the number of answers.
+    """
+    total = F.cross_entropy(
+        logits.float().flatten(0, 1),
+        answers.flatten(),
+        ignore_index=IGNORE,
+        label_smoothing=label_smoothing,
+        reduction="sum",
+    )
+    return total, (answers != IGNORE).sum()
+
+
+def border_loss(alpha: Tensor, lens: Tensor, token_ends: Tensor, target_lens: Tensor) -> tuple[Tensor, Tensor]:
+    """Hold the weight between true borders to the number of tokens there.
+
+    Over spans of 1, 2, 4, 8 and 16 tokens and over the whole utterance: smooth L1 of
+    ``(weight - tokens) / sqrt(tokens)``. A loss on single tokens alone undercounts: its median is not its mean.
+
+    Args:
+        alpha: (B, T) float32.
+        lens: (B,) int64.
+        token_ends: (B, U) int64, one past each token's last frame.
+        target_lens: (B,) int64.
+
+    Returns:
+        Sum over utterances of the mean over spans, and the number of utterances.
+    """
+    weight = alpha.masked_fill(padding_mask(lens, alpha.shape[1]), 0.0)
+    membrane = F.pad(weight.cumsum(1), (1, 0))  # (B, T + 1)
+    ends = torch.minimum(token_ends, lens[:, None])
+    at_border = membrane.gather(1, F.pad(ends, (1, 0)))  # (B, U + 1)
+    is_border = ~padding_mask(target_lens + 1, at_border.shape[1])
+    total = alpha.new_zeros(alpha.shape[0])
+    for span in _SPANS:
+        if at_border.shape[1] <= span:
+            break
+        error = (at_border[:, span:] - at_border[:, :-span] - span) / span**0.5
+        valid = is_border[:, span:]
+        loss = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none").masked_fill(~valid, 0.0)
+        total = total + loss.sum(1) / valid.sum(1).clamp_min(1)
+    whole, num_utterances = quantity_loss(weight, lens, target_lens)
+    return total.sum() + whole, num_utterances
+
+
+def quantity_loss(alpha: Tensor, lens: Tensor, target_lens: Tensor) -> tuple[Tensor, Tensor]:
+    """Hold the weight of an utterance to its number of tokens: smooth L1 of ``(weight - U) / sqrt(U)``.
+
+    Args:
+        alpha: (B, T) float32.
+        lens: (B,) int64.
+        target_lens: (B,) int64.
+
+    Returns:
+        Sum over utterances, and their number.
+
+    Source:
+        Dong and Xu 2020, arXiv:1905.11235, section 3.2, with the square root so that long utterances do not rule.
+    """
+    weight = alpha.masked_fill(padding_mask(lens, alpha.shape[1]), 0.0).sum(1)
+    error = (weight - target_lens) / target_lens.clamp_min(1).sqrt()
+    total = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="sum")
+    return total, torch.tensor(alpha.shape[0], device=alpha.device)
+
+
+def ctc_loss(
+    log_probs: Tensor, lens: Tensor, targets: Tensor, target_lens: Tensor, blank_id: int
+) -> tuple[Tensor, Tensor]:
+    """Connectionist temporal classification; utterances with more tokens than frames count for nothing.
+
+    Args:
+        log_probs: (B, T, V) natural log.
+        lens: (B,) int64.
+        targets: (B, U) int64.
+        target_lens: (B,) int64.
+        blank_id: The blank.
+
+    Returns:
+        Sum in nat, and the number of tokens.
+    """
+    total = F.ctc_loss(
+        log_probs.transpose(0, 1), targets, lens, target_lens, blank=blank_id, reduction="sum", zero_infinity=True
+    )
+    return total, target_lens.sum()

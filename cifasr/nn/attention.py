@@ -1,0 +1,100 @@
+"""Multi-head attention over keys that were projected once and may be kept in a cache."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MultiHeadAttention(nn.Module):
+    """Scaled dot-product attention; keys and values are projected apart from queries, so that a stream keeps them.
+
+    Args:
+        d_model: Width of queries and of the output.
+        num_heads: Heads; divides ``d_model``.
+        rotary: Rotate queries and keys by their places among the keys given (RoPE, arXiv:2104.09864), so that only
+            distances count.
+        d_memory: Width of what keys and values are made from; ``d_model`` where not given.
+
+    Source:
+        Vaswani et al. 2017, arXiv:1706.03762, section 3.2; no bias on keys, as in Whisper: softmax ignores it.
+    """
+
+    def __init__(self, d_model: int, num_heads: int, *, rotary: bool = False, d_memory: int | None = None) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.rotary = rotary
+        d_memory = d_model if d_memory is None else d_memory
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_memory, d_model, bias=False)
+        self.value = nn.Linear(d_memory, d_model)
+        self.out = nn.Linear(d_model, d_model)
+
+    def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Make keys and values.
+
+        Args:
+            memory: (B, T, d_memory).
+
+        Returns:
+            keys, values: (B, H, T, d_model / H) each.
+        """
+        return self._split(self.key(memory)), self._split(self.value(memory))
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend from ``x`` to the keys.
+
+        Args:
+            x: (B, L, D) queries. With ``rotary`` they stand at the last L places of the keys.
+            keys: (B, H, T, D / H).
+            values: (B, H, T, D / H).
+            mask: Broadcastable to (B, H, L, T), True where a query may see a key; None for all.
+
+        Returns:
+            (B, L, D).
+        """
+        queries = self._split(self.query(x))
+        if self.rotary:
+            queries = rotate(queries, first=keys.shape[2] - queries.shape[2])
+            keys = rotate(keys, first=0)
+        heads = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        output: Tensor = self.out(heads.transpose(1, 2).flatten(2))
+        return output
+
+    def weights(self, x: Tensor, keys: Tensor, heads: list[int], mask: Tensor) -> Tensor:
+        """Compute the attention weights of some heads, for alignments.
+
+        Args:
+            x: (B, L, D).
+            keys: (B, H, T, D / H).
+            heads: Which heads.
+            mask: Broadcastable to (B, 1, L, T), True where seen.
+
+        Returns:
+            (B, len(heads), L, T), each row a distribution over T.
+        """
+        queries = self._split(self.query(x))[:, heads]
+        scores = queries @ keys[:, heads].transpose(2, 3) / queries.shape[-1] ** 0.5
+        weights: Tensor = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+        return weights
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
+
+
+def rotate(x: Tensor, *, first: int) -> Tensor:
+    """Rotate each pair of features by an angle that grows with its place.
+
+    Args:
+        x: (B, H, T, E), E even.
+        first: Place of the first of the T.
+
+    Returns:
+        (B, H, T, E).
+    """
+    half = x.shape[-1] // 2
+    place = torch.arange(first, first + x.shape[2], device=x.device, dtype=torch.float32)
+    frequency = 10_000.0 ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+    angle = place[:, None] * frequency  # (T, E / 2)
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    a, b = x[..., :half], x[..., half:]
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)

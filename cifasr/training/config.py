@@ -1,0 +1,111 @@
+"""What a recipe may say; its file holds the differences from these defaults."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from cifasr.config import Config
+from cifasr.models.cif_asr import CifAsrConfig
+
+
+class DataConfig(Config):
+    """Which cuts, and how many together. Names are splits: ``cuts_NAME.jsonl.gz`` in the folder of cuts."""
+
+    train: tuple[str, ...] = Field(min_length=1)
+    dev: tuple[str, ...] = Field(min_length=1)
+    batch_seconds: float = Field(80.0, gt=0.0)
+    num_buckets: int = Field(10, ge=1)
+    min_seconds: float = Field(0.5, ge=0.0)
+    max_seconds: float = Field(25.0, gt=0.0)
+
+
+class AugmentConfig(Config):
+    """What makes the same speech sound new; drawn for each utterance from the seed, the pass and the utterance."""
+
+    speeds: tuple[float, ...] = Field((0.9, 1.0, 1.1), min_length=1)
+    level_db: float = Field(6.0, ge=0.0, description="level is changed by up to this much, up or down")
+    silence_seconds: float = Field(1.0, ge=0.0, description="longest faint noise put before or after the speech")
+    silence_probability: float = Field(0.3, ge=0.0, le=1.0)
+    num_freq_masks: int = Field(2, ge=0)
+    freq_width: int = Field(15, ge=0, description="largest mask, in mel bins")
+    frames_per_time_mask: int = Field(300, gt=0, description="one time mask for each stretch of so many 10 ms frames")
+    time_width: int = Field(25, ge=0, description="largest mask, in 10 ms frames")
+
+
+class StreamingConfig(Config):
+    """How chunks and windows are drawn, so that one model runs at any of them."""
+
+    chunk_ms: tuple[int, ...] = Field((320, 640, 1280), min_length=1)
+    left_context_ms: tuple[int, ...] = Field((5120, 10240, 20480), min_length=1)
+    full_context_probability: float = Field(0.1, ge=0.0, le=1.0)
+    delay_probabilities: tuple[float, ...] = Field(
+        (0.65, 0.25, 0.10), min_length=1, description="of a token being asked for 0, 1, 2... chunks late"
+    )
+    nothing_probability: float = Field(
+        0.35, ge=0.0, le=1.0, description='of a token cut by a chunk\'s end being asked for there: "nothing"'
+    )
+    history_noise: float = Field(0.04, ge=0.0, le=1.0, description="share of the history replaced by random tokens")
+
+    @model_validator(mode="after")
+    def _delays_are_a_distribution(self) -> "StreamingConfig":
+        if min(self.delay_probabilities) < 0 or abs(sum(self.delay_probabilities) - 1) > 1e-6:
+            raise ValueError(f"delay_probabilities: wanted numbers that sum to 1, got {self.delay_probabilities}")
+        return self
+
+
+class LossConfig(Config):
+    """Weights of the losses; 0 leaves one out."""
+
+    label_smoothing: float = Field(0.05, ge=0.0, lt=1.0)
+    border: float = Field(1.0, ge=0.0)
+    quantity: float = Field(0.0, ge=0.0)
+    ctc: float = Field(0.0, ge=0.0)
+
+
+class OptimConfig(Config):
+    """AdamW with one learning rate for each part, warm-up, a flat stretch and a cosine to zero."""
+
+    num_steps: int = Field(ge=1)
+    encoder_lr: float = Field(4e-5, ge=0.0)
+    decoder_lr: float = Field(1e-5, ge=0.0)
+    new_lr: float = Field(
+        1e-3, ge=0.0, description="of what starts at random beside a warm start: estimator, CTC branch"
+    )
+    warmup_steps: int = Field(50, ge=0)
+    flat_fraction: float = Field(0.25, ge=0.0, le=1.0, description="of the steps before the cosine begins")
+    weight_decay: float = Field(0.01, ge=0.0)
+    clip_norm: float = Field(1.0, gt=0.0, description="of each part's gradient")
+    accumulate: int = Field(1, ge=1, description="batches a step")
+    ema_decay: float = Field(0.99, ge=0.0, lt=1.0)
+    ema_from: float = Field(0.5, ge=0.0, le=1.0, description="fraction of the steps after which weights are averaged")
+
+
+class ValidationConfig(Config):
+    """When the dev speakers are transcribed, how, and how many utterances of them (0: all)."""
+
+    every_steps: int = Field(100, ge=1)
+    max_utterances: int = Field(60, ge=0)
+    chunk_ms: int | None = 640
+    left_context_ms: int = 10240
+
+
+class TrainConfig(Config):
+    """A training run."""
+
+    seed: int = 0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_minutes: float = Field(3.0, gt=0.0)
+    model: CifAsrConfig | None = Field(None, description="from random weights; leave out to start from a checkpoint")
+    vocab_size: int = Field(1000, ge=8, description="sub-words of a model from random weights")
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    streaming: StreamingConfig = StreamingConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig
+    validation: ValidationConfig = ValidationConfig()
+
+    @model_validator(mode="after")
+    def _ctc_has_a_branch(self) -> "TrainConfig":
+        if self.loss.ctc > 0 and self.model is not None and not self.model.ctc:
+            raise ValueError("loss.ctc > 0 wants model.ctc = true")
+        return self

@@ -1,0 +1,129 @@
+"""From cuts to what one training step computes on: augmented, collated, and with the decoder's questions drawn.
+
+Everything drawn for an utterance comes from the seed, the step and the utterance's name, never from a global state: a
+resumed run draws what the uninterrupted one does, and an utterance is the same on whichever process it falls.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from lhotse.cut import Cut
+
+from cifasr.audio.augment import change_level, perturb_speed, spec_augment
+from cifasr.audio.samples import SAMPLE_RATE_HZ, Samples
+from cifasr.data.batches import Batch, Utterance, collate, load_utterance
+from cifasr.errors import DataError
+from cifasr.models.cif_asr import CifAsr
+from cifasr.nn.context import Context
+from cifasr.training.config import AugmentConfig, StreamingConfig, TrainConfig
+from cifasr.training.queries import UNCLEAR_MS, Queries, collate_queries, draw_queries
+
+_NOISE_DB = (-90.0, -55.0)
+"""Level of the faint noise that stands for silence, in decibels of full scale."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What one step computes on.
+
+    Attributes:
+        batch: Features and targets.
+        queries: What the decoder is asked.
+        context: What an encoder frame sees.
+        token_ends: (B, U) int64, one past each token's last encoder frame; None where the cuts were not aligned.
+        first_frame: (B, 1) int64, the place of each utterance in an imagined stream.
+    """
+
+    batch: Batch
+    queries: Queries
+    context: Context
+    token_ends: torch.Tensor | None
+    first_frame: torch.Tensor
+
+
+def make_examples(cuts: Sequence[Cut], model: CifAsr, config: TrainConfig, step: int) -> Examples:
+    """Load, augment and collate cuts, and draw what the decoder is asked.
+
+    Raises:
+        DataError: A cut cannot be loaded, or has no token borders where the configuration needs them.
+    """
+    needs_borders = config.loss.border > 0 or model.window_frames > 0
+    utterances, rngs = [], []
+    for cut in cuts:
+        rng = np.random.default_rng([config.seed, step, zlib.crc32(cut.id.encode())])
+        utterance = augment_utterance(load_utterance(cut, model.tokenizer), config.augment, rng)
+        if utterance.token_ends_s is None and needs_borders:
+            raise DataError(f"cut {cut.id}: has no token borders; run `cifasr align` on its cuts")
+        utterances.append(utterance)
+        rngs.append(rng)
+    batch = _mask_features(collate(utterances), config.augment, rngs)
+
+    chunk_ms, context = draw_context(model, config.streaming, np.random.default_rng([config.seed, step]))
+    num_frames = -(-batch.feat_lens // model.encoder.subsampling)
+    token_ends = None
+    if batch.token_ends_s is not None:
+        token_ends = (batch.token_ends_s * 1000 / model.frame_ms).ceil().long()
+    queries = [
+        draw_queries(
+            utterance.token_ids,
+            None if token_ends is None else token_ends[row, : len(utterance.token_ids)].tolist(),
+            int(num_frames[row]),
+            chunk_frames=chunk_ms // model.frame_ms,
+            window_frames=model.window_frames,
+            unclear_frames=-(-UNCLEAR_MS // model.frame_ms),
+            tokenizer=model.tokenizer,
+            config=config.streaming,
+            rng=rngs[row],
+        )
+        for row, utterance in enumerate(utterances)
+    ]
+    first_frame = torch.tensor([[int(rng.integers(0, 1500))] for rng in rngs])
+    return Examples(batch, collate_queries(queries), context, token_ends, first_frame)
+
+
+def draw_context(model: CifAsr, config: StreamingConfig, rng: np.random.Generator) -> tuple[int, Context]:
+    """Draw the chunk, in milliseconds, and what an encoder frame sees in this step."""
+    chunk_ms = int(rng.choice(config.chunk_ms))
+    left_ms = int(rng.choice(config.left_context_ms))
+    full = rng.random() < config.full_context_probability
+    return chunk_ms, Context() if full else model.context(chunk_ms, left_ms)
+
+
+def augment_utterance(utterance: Utterance, config: AugmentConfig, rng: np.random.Generator) -> Utterance:
+    """Change speed and level, and put faint noise before and after; borders move along."""
+    speed = float(rng.choice(config.speeds))
+    samples = perturb_speed(utterance.samples, speed)
+    samples = change_level(samples, float(rng.uniform(-config.level_db, config.level_db)))
+    before, after = _faint_noise(config, rng), _faint_noise(config, rng)
+    ends = utterance.token_ends_s
+    if ends is not None:
+        ends = [end / speed + len(before) / SAMPLE_RATE_HZ for end in ends]
+    return replace(utterance, samples=np.concatenate([before, samples, after]), token_ends_s=ends)
+
+
+def _faint_noise(config: AugmentConfig, rng: np.random.Generator) -> Samples:
+    if rng.random() >= config.silence_probability:
+        return np.zeros(0, dtype=np.float32)
+    num_samples = int(rng.uniform(0.0, config.silence_seconds) * SAMPLE_RATE_HZ)
+    level = 10.0 ** (rng.uniform(*_NOISE_DB) / 20)
+    noise: Samples = (level * rng.standard_normal(num_samples)).astype(np.float32)
+    return noise
+
+
+def _mask_features(batch: Batch, config: AugmentConfig, rngs: Sequence[np.random.Generator]) -> Batch:
+    rows = [
+        spec_augment(
+            batch.feats[row : row + 1],
+            batch.feat_lens[row : row + 1],
+            rng,
+            num_freq_masks=config.num_freq_masks,
+            freq_width=config.freq_width,
+            frames_per_time_mask=config.frames_per_time_mask,
+            time_width=config.time_width,
+        )
+        for row, rng in enumerate(rngs)
+    ]
+    return replace(batch, feats=torch.cat(rows))

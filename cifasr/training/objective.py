@@ -1,0 +1,85 @@
+"""The model with its losses in one module, so that data-parallel training wraps both."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cifasr.errors import ConfigError
+from cifasr.losses import IGNORE, border_loss, ctc_loss, quantity_loss, token_cross_entropy
+from cifasr.models.cif_asr import CifAsr
+from cifasr.ops.cif import cif
+from cifasr.training.config import LossConfig
+from cifasr.training.examples import Examples
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss: its sum, the number of things summed over, and its weight in the total."""
+
+    total: Tensor
+    count: Tensor
+    weight: float
+
+
+class Objective(nn.Module):
+    """Computes the losses of a batch.
+
+    Args:
+        model: The recogniser.
+        config: Weights of the losses.
+
+    Raises:
+        ConfigError: A loss has no part of the model to act on.
+    """
+
+    def __init__(self, model: CifAsr, config: LossConfig) -> None:
+        super().__init__()
+        if config.ctc > 0 and model.ctc_head is None:
+            raise ConfigError(f"loss.ctc: wanted 0 for a model without a CTC branch, got {config.ctc}")
+        self.model = model
+        self.config = config
+
+    def forward(self, examples: Examples) -> dict[str, Term]:
+        """Compute each loss, and under "accuracy" and "count_error" two figures of weight 0 to watch."""
+        model, config, batch, queries = self.model, self.config, examples.batch, examples.queries
+        encoder_out, lens, alpha = model.encode(batch.feats, batch.feat_lens, examples.context, examples.first_frame)
+        fired = self._fired(encoder_out, lens, alpha, examples)
+        logits = model.decoder(queries.tokens, encoder_out, queries.window_starts, queries.window_ends, fired)
+        terms = {"tokens": Term(*token_cross_entropy(logits, queries.answers, config.label_smoothing), 1.0)}
+        if config.border > 0 and examples.token_ends is not None:
+            terms["border"] = Term(*border_loss(alpha, lens, examples.token_ends, batch.target_lens), config.border)
+        if config.quantity > 0:
+            terms["quantity"] = Term(*quantity_loss(alpha, lens, batch.target_lens), config.quantity)
+        if config.ctc > 0:
+            log_probs = model.ctc_log_probs(encoder_out)
+            blank_id = model.tokenizer.nothing_id
+            terms["ctc"] = Term(*ctc_loss(log_probs, lens, batch.targets, batch.target_lens, blank_id), config.ctc)
+        return terms | _figures(logits.detach(), queries.answers, alpha.detach(), lens, batch.target_lens)
+
+    def _fired(self, encoder_out: Tensor, lens: Tensor, alpha: Tensor, examples: Examples) -> Tensor | None:
+        """Fire once for each token, and set each firing where its token is asked for."""
+        if not self.model.config.decoder.fired_embedding:
+            return None
+        targets = examples.batch.targets
+        neuron = self.model.config.neuron
+        output = cif(
+            encoder_out,
+            lens,
+            alpha,
+            threshold=neuron.threshold,
+            target_lens=examples.batch.target_lens,
+            max_tokens=targets.shape[1],
+        )
+        before = len(self.model.tokenizer.prompt_ids) - 1
+        return torch.nn.functional.pad(output.acoustic_embeds, (0, 0, before, 1))  # (B, L, D): nothing fired at the end
+
+
+def _figures(logits: Tensor, answers: Tensor, alpha: Tensor, lens: Tensor, target_lens: Tensor) -> dict[str, Term]:
+    asked = answers != IGNORE
+    right = ((logits.argmax(-1) == answers) & asked).sum()
+    frames = torch.arange(alpha.shape[1], device=alpha.device)
+    weight = (alpha * (frames < lens[:, None])).sum(1)
+    count_error = (weight - target_lens).abs().sum()
+    num_utterances = torch.tensor(alpha.shape[0], device=alpha.device)
+    return {"accuracy": Term(right, asked.sum(), 0.0), "count_error": Term(count_error, num_utterances, 0.0)}

@@ -78,7 +78,8 @@ class MultiHeadAttention(nn.Module):
         return weights
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
+        width = x.shape[-1] // self.num_heads
+        return x.view(*x.shape[:-1], self.num_heads, width).transpose(1, 2)
 
 
 def rotate(x: Tensor, *, first: int) -> Tensor:

@@ -51,7 +51,7 @@ class FakeRecognizer:
         self.loud, self.quiet = (self.loud + 1, 0) if loud else (self.loud, self.quiet + 1)
         if loud and self.loud % FRAMES_A_WORD == 0:
             end_s = self.frame / 10
-            self.words.append(Word(f"word{self.index}.{len(self.words)}", end_s - 0.5, end_s, 0.75))
+            self.words.append(Word(f"word{self.index}.{len(self.words)}{self.model.suffix}", end_s - 0.5, end_s, 0.75))
         if self.automatic and self.words and self.quiet >= self.trailing_frames:
             return [self._end()]
         return []
@@ -71,12 +71,14 @@ class FakeModel:
     """Makes fake recognisers that are as slow, or as broken, as a test wants.
 
     ``poison``: audio that has a sample of exactly this value makes the model raise.
+    ``suffix``: ends each word.
     ``gate``: each model call waits for it.
     """
 
     info: ModelInfo = field(default_factory=lambda: ModelInfo("fake", "1", ("en",), 0.64))
     work_s: float = 0.0
     poison: float | None = None
+    suffix: str = ""
     gate: threading.Event = field(default_factory=threading.Event)
     streams: list = field(default_factory=list)
 
@@ -88,7 +90,7 @@ class FakeModel:
         return FakeRecognizer(self, endpointing)
 
     def compute(self, samples):
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         time.sleep(self.work_s)
         if self.poison is not None and np.any(np.abs(samples - self.poison) < 1e-4):
             raise ValueError("secret of the model")
@@ -104,7 +106,7 @@ class Running:
 
 @asynccontextmanager
 async def _serve(model=None, **limits):
-    config = ServerConfig(**{"drain_s": 2.0, "linger_s": 0.1, "max_audio_bytes": 1024 * 1024} | limits)
+    config = ServerConfig(**{"drain_s": 30.0, "linger_s": 0.1, "max_audio_bytes": 1024 * 1024} | limits)
     server = SpeechServer([model or FakeModel()], config)
     address = await server.start("127.0.0.1", 0)
     try:

@@ -126,7 +126,7 @@ async def test_audio_offset_is_added_to_every_time(serving, kit):
 async def test_a_single_utterance_ends_the_stream_while_the_caller_goes_on(serving, kit):
     data = kit.linear16(kit.speech(1.0, 0.6, 1.0, 0.6))
 
-    async with serving(linger_s=2) as running:
+    async with serving(linger_s=30) as running:
         responses = await kit.converse(running.stub, [kit.opening(single_utterance=True), *kit.pieces(data, 3200)])
 
     assert kit.transcripts(responses) == ["word0.0 word0.1"]
@@ -168,7 +168,7 @@ async def test_endpointing_is_the_callers_and_unset_fields_keep_the_models(servi
 async def test_a_voice_activity_timeout_ends_the_stream_with_ok(serving, kit, timeouts, spans, event_s, num_finals):
     data = kit.linear16(kit.speech(*spans))
 
-    async with serving(linger_s=2) as running:
+    async with serving(linger_s=30) as running:
         responses = await kit.converse(
             running.stub, [kit.opening(voice_activity_timeout=timeouts), *kit.pieces(data, 3200)]
         )

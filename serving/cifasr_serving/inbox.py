@@ -54,7 +54,7 @@ class Inbox:
 
     def __init__(self, queue_s: float, idle_s: float, max_s: float) -> None:
         self._items: deque[Item] = deque()
-        self._num_queued = 0
+        self._num_queued = self._num_accepted = 0
         self._max_queued = max(1, round(queue_s * SAMPLE_RATE_HZ))
         self._changed = asyncio.Condition()
         self._closed = False
@@ -67,6 +67,11 @@ class Inbox:
     def queued_s(self) -> float:
         """Audio that waits, in seconds."""
         return self._num_queued / SAMPLE_RATE_HZ
+
+    @property
+    def accepted_s(self) -> float:
+        """Audio that was put in and not dropped, in seconds: all of it will be decoded."""
+        return self._num_accepted / SAMPLE_RATE_HZ
 
     @property
     def closed(self) -> bool:
@@ -89,6 +94,7 @@ class Inbox:
             self._items.append(item)
             if isinstance(item, Audio):
                 self._num_queued += len(item.samples)
+                self._num_accepted += len(item.samples)
             self._changed.notify_all()
 
     async def close(self, error: Exception | None = None) -> None:

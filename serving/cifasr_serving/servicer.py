@@ -163,26 +163,34 @@ class SpeechServicer(SpeechServiceServicer):
             self._sessions.add(session)
             if self._draining.is_set():
                 await session.drain()
-            await self._write(context, writer.opening())
-
-            async def emit(update: Update) -> None:
-                await self._write(context, writer.update(update))
-
             try:
-                await session.run(emit)
-            except StreamEndedError:
-                call.resume_s = session.totals.audio_received_s + writer.settings.audio_offset_s
-                await self._write(context, writer.closing(session.totals))
+                await self._run(session, writer, context, call)
+            except SlowReaderError:
                 raise
-            else:
-                await self._write(context, writer.closing(session.totals))
-            finally:
+            except Exception:
                 await self._linger(session, pump)
+                raise
+            await self._linger(session, pump)
         finally:
             if session is not None:
                 self._sessions.discard(session)
             pump.cancel()
             await asyncio.wait({pump})
+
+    async def _run(self, session: Session, writer: ResponseWriter, context: Context, call: _Call) -> None:
+        """Write what a session brings, its totals last."""
+        await self._write(context, writer.opening())
+
+        async def emit(update: Update) -> None:
+            await self._write(context, writer.update(update))
+
+        try:
+            await session.run(emit)
+        except StreamEndedError:
+            call.resume_s = session.resume_s + writer.settings.audio_offset_s
+            await self._write(context, writer.closing(session.totals))
+            raise
+        await self._write(context, writer.closing(session.totals))
 
     async def _linger(self, session: Session, pump: "asyncio.Task[None]") -> None:
         # A caller whose write fails because the RPC is over may never see its true status: grpc.aio makes it INTERNAL.

@@ -101,6 +101,11 @@ class Session:
         self._last_speech_s: float | None = None
         self._last_interim: tuple[int, str, float] | None = None
 
+    @property
+    def resume_s(self) -> float:
+        """Where the caller goes on after the server ended the stream, in seconds of its audio."""
+        return self._inbox.accepted_s
+
     async def accept(self, data: bytes) -> None:
         """Take audio bytes; waits while too much audio is queued.
 
@@ -162,7 +167,7 @@ class Session:
         while True:
             match await self._inbox.get(self._max_turn):
                 case Notice():
-                    await emit(Update(event=Event.DRAINING, event_s=self.totals.audio_received_s))
+                    await emit(Update(event=Event.DRAINING, event_s=self.resume_s))
                 case End(error):
                     if error is None or isinstance(error, StreamEndedError):
                         await self._finish(recognizer, emit)
@@ -187,7 +192,7 @@ class Session:
     async def _finish(self, recognizer: Recognizer, emit: Emit) -> None:
         result = await self._compute(recognizer.input_finished)
         await self._tell(result, emit)
-        self.totals.audio_processed_s = self.totals.audio_received_s
+        self.totals.audio_processed_s = self._inbox.accepted_s
         self.totals.warnings = self._reader.warnings
 
     async def _compute(self, work: Callable[[], T]) -> T:

@@ -229,6 +229,28 @@ async def test_a_drain_delivers_finals_and_the_place_to_go_on(serving, kit):
     assert responses[-1].metadata.audio_processed.seconds == 1
 
 
+async def test_audio_that_waited_for_room_is_behind_the_place_to_go_on(serving, kit, fake_model):
+    model = fake_model()
+    second = kit.linear16(kit.speech(1.0))
+
+    async with serving(model, queue_s=1.0, turn_s=1.0) as running:
+        call = await open_stream(running, kit)
+        model.gate.clear()
+        for _ in range(3):  # one is decoded, one is queued, one waits for room
+            await call.write(kit.audio(second))
+        [session] = running.server.servicer._sessions
+        await eventually(lambda: session.totals.audio_received_s == 3.0)
+        stopping = asyncio.create_task(running.server.stop())
+        await eventually(running.server.servicer._draining.is_set)
+        model.gate.set()
+        responses, error = await rest_and_error(call, kit)
+        await stopping
+
+    [result] = kit.results(responses)
+    assert dict(error.trailing_metadata())["resume-offset-ms"] == "2000"
+    assert len(result.alternatives[0].transcript.split()) == 4
+
+
 async def test_while_draining_new_requests_are_refused_and_health_says_so(serving, kit, fake_model):
     model = fake_model()
 

@@ -1,6 +1,7 @@
 """`cifasr align`: write into cuts where each token ends."""
 
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +10,16 @@ import torch
 import typer
 from lhotse import CutSet
 from lhotse.supervision import AlignmentItem
+from lhotse.utils import fastcopy
 from rich.progress import track
 
 from cifasr.cli.output import err_console, print_json
-from cifasr.data.batches import TOKEN_ALIGNMENT, bucketed_batches, collate, load_cuts, load_utterance
+from cifasr.data.batches import TOKEN_ALIGNMENT, Utterance, bucketed_batches, collate, load_cuts, load_utterance
 from cifasr.decoding.alignment import attention_borders, ctc_borders
+from cifasr.decoding.case import restore_case
 from cifasr.models.checkpoint import load_checkpoint
+from cifasr.models.cif_asr import CifAsr
+from cifasr.text.tokenizer import Tokenizer
 
 
 class AlignBy(StrEnum):
@@ -33,6 +38,9 @@ def align(
         AlignBy, typer.Option(help="The decoder's alignment heads, or a CTC forced alignment.")
     ] = AlignBy.attention,
     out: Annotated[Path | None, typer.Option(help="Write here instead of over the cuts.")] = None,
+    case: Annotated[
+        bool, typer.Option("--restore-case", help="First give transcripts in capitals the case the model would write.")
+    ] = False,
     batch_seconds: Annotated[float, typer.Option(help="Audio a batch, in seconds.")] = 60.0,
 ) -> None:
     """Find where each token of each cut ends, and keep it in the cuts."""
@@ -45,21 +53,38 @@ def align(
     aligned = {}
     for batch in track(batches, description=f"align {cuts.name}", console=err_console, disable=not sys.stderr.isatty()):
         utterances = [load_utterance(cut.drop_alignments(), recogniser.tokenizer) for cut in batch]
+        if case:
+            utterances = _restored(recogniser, utterances)
         tensors = collate(utterances)
         with torch.inference_mode():
             borders = borders_of(recogniser, tensors.feats, tensors.feat_lens, tensors.targets, tensors.target_lens)
         for cut, utterance, ends in zip(batch, utterances, borders, strict=True):
-            starts = [0.0, *ends[:-1]]
-            texts = [recogniser.tokenizer.piece_text(i) for i in utterance.token_ids]
+            inside = [min(end, cut.duration) for end in ends]  # the last frame may be longer than the audio
+            texts = _texts(recogniser.tokenizer, utterance.token_ids)
             items = [
                 AlignmentItem(text, start, round(end - start, 3))
-                for text, start, end in zip(texts, starts, ends, strict=True)
+                for text, start, end in zip(texts, [0.0, *inside], inside, strict=False)
             ]
             supervision = cut.supervisions[0].with_alignment(TOKEN_ALIGNMENT, items)
-            cut.supervisions = [supervision]
+            cut.supervisions = [fastcopy(supervision, text=utterance.text) if case else supervision]
             aligned[cut.id] = cut
     target = out or cuts
     part = target.with_name(f"part.{target.name}")
     CutSet.from_cuts(aligned[cut.id] for cut in everything).to_file(part)
     part.replace(target)
     print_json({"cuts": str(target), "aligned": len(aligned), "by": by.value})
+
+
+def _texts(tokenizer: Tokenizer, token_ids: list[int]) -> list[str]:
+    """Say what each token adds to the text: what an unknown one stands for too, as `token_ends` counts it."""
+    spelled = [tokenizer.decode(token_ids[: i + 1]) for i in range(len(token_ids))]
+    return [after[len(before) :] for before, after in zip(["", *spelled], spelled, strict=False)]
+
+
+def _restored(model: CifAsr, utterances: list[Utterance]) -> list[Utterance]:
+    tensors = collate(utterances)
+    texts = restore_case(model, tensors.feats, tensors.feat_lens, [utterance.text for utterance in utterances])
+    return [
+        replace(utterance, text=text, token_ids=model.tokenizer.encode(text))
+        for utterance, text in zip(utterances, texts, strict=True)
+    ]

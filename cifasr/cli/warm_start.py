@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from cifasr.cli.output import err_console, print_json
-from cifasr.data.batches import written_style
 from cifasr.models.checkpoint import save_checkpoint
 from cifasr.models.teacher import count_pieces, read_teacher
 from cifasr.models.warm_start import warm_start as build_warm_start
@@ -20,15 +19,15 @@ def warm_start(
     out: Annotated[Path, typer.Option(help="Checkpoint to write.")],
     text: Annotated[Path, typer.Option(help="Sentences, one a line (.xz allowed): which sub-words are frequent.")],
     tokenizer: Annotated[Path | None, typer.Option(help="The teacher's tokenizer.json, if not beside it.")] = None,
-    vocab_size: Annotated[int, typer.Option(help="Sub-words to keep.")] = 8000,
-    max_lines: Annotated[int, typer.Option(help="Lines of the text to count.")] = 300_000,
+    vocab_size: Annotated[int, typer.Option(help="Sub-words to keep.")] = 14_000,
+    max_lines: Annotated[int, typer.Option(help="Lines of the text to count.")] = 2_000_000,
     name: Annotated[str, typer.Option(help="Name of the model.")] = "cifasr",
 ) -> None:
     """Build a model from a Whisper's weights: encoder, decoder, and the rows of its frequent sub-words."""
     teacher = read_teacher(source, tokenizer)
     path = tokenizer or (source if source.is_dir() else source.parent) / "tokenizer.json"
     err_console.print(f"counting sub-words in {text}")
-    counts = count_pieces(path, (written_style(line) for line in islice(_lines(text), max_lines)))
+    counts = count_pieces(path, islice(_lines(text), max_lines))
     model = build_warm_start(teacher, counts, vocab_size=vocab_size, name=name)
     save_checkpoint(model, out, notes={"started_from": str(source.name)})
     covered = sum(counts.get(i, 0) for i, piece in teacher.pieces.items() if model.tokenizer.has_piece(piece))

@@ -7,7 +7,8 @@ and a CTranslate2 ``model.bin``.
 import json
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from cifasr.errors import CheckpointError
 
+_CAPITAL_SHARE = 0.03
 _NOTHING, _START, _PROMPT = "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"
 
 
@@ -84,22 +86,30 @@ def read_teacher(source: Path, tokenizer: Path | None = None) -> Teacher:
     )
 
 
-def count_pieces(teacher_tokenizer: Path, texts: Iterator[str]) -> dict[int, int]:
-    """Count how often the teacher writes each of its sub-words in a text.
+def count_pieces(teacher_tokenizer: Path, texts: Iterable[str]) -> dict[int, float]:
+    """Estimate how often the teacher would write each of its sub-words in a text, whatever case the text is in.
+
+    A word that is one sub-word with a capital and several without is a name, and counted with the capital. Any other
+    counts as it is in lower case, and a little with a capital, for the beginnings of sentences.
 
     Args:
         teacher_tokenizer: The teacher's ``tokenizer.json``.
-        texts: Sentences in the teacher's style.
+        texts: Sentences of words.
 
     Returns:
         Count by the teacher's id.
     """
     tokenizer = TeacherTokenizer.from_file(str(teacher_tokenizer))
-    counts: dict[int, int] = {}
-    for encoding in tokenizer.encode_batch([f" {text}" for text in texts], add_special_tokens=False):
-        for piece in encoding.ids:
-            counts[piece] = counts.get(piece, 0) + 1
-    return counts
+    words = Counter(word for text in texts for word in text.lower().split())
+    lower = tokenizer.encode_batch([f" {word}" for word in words], add_special_tokens=False)
+    upper = tokenizer.encode_batch([f" {word.capitalize()}" for word in words], add_special_tokens=False)
+    counts: Counter[int] = Counter()
+    for number, plain, capital in zip(words.values(), lower, upper, strict=True):
+        is_name = len(capital.ids) == 1 and len(plain.ids) > 1
+        for ids, share in ((plain.ids, 0.0 if is_name else 1.0), (capital.ids, 1.0 if is_name else _CAPITAL_SHARE)):
+            for piece in ids:
+                counts[piece] += number * share
+    return {piece: count for piece, count in counts.items() if count > 0}
 
 
 def _english_special_ids() -> dict[str, int]:

@@ -12,7 +12,9 @@ from cifasr.text.tokenizer import Tokenizer, tokenizer_from_pieces
 _TEACHER_OWNS = ("encoder.", "decoder.")
 
 
-def warm_start(teacher: Teacher, counts: Mapping[int, int], *, vocab_size: int = 8000, name: str = "cifasr") -> CifAsr:
+def warm_start(
+    teacher: Teacher, counts: Mapping[int, float], *, vocab_size: int = 14000, name: str = "cifasr"
+) -> CifAsr:
     """Build a recogniser that begins where the teacher stands; only the weight estimator begins at random.
 
     Args:
@@ -43,7 +45,7 @@ def warm_start(teacher: Teacher, counts: Mapping[int, int], *, vocab_size: int =
     return model
 
 
-def frequent_pieces(teacher: Teacher, counts: Mapping[int, int], vocab_size: int) -> dict[int, float]:
+def frequent_pieces(teacher: Teacher, counts: Mapping[int, float], vocab_size: int) -> dict[int, float]:
     """Choose the sub-words to keep: every printable ASCII character, the space among them, then the most frequent.
 
     Returns:

@@ -18,10 +18,12 @@ class GreedyWriter:
         chunk_frames: Frames of a chunk; the window is the model's and one chunk.
         max_history: Tokens that the decoder looks back on. A longer segment keeps only the last quarter of them and
             goes on, so that a stream may last for days.
+        nothing_threshold: Probability of "nothing" above which nothing is written.
     """
 
-    def __init__(self, model: CifAsr, chunk_frames: int, max_history: int) -> None:
+    def __init__(self, model: CifAsr, chunk_frames: int, max_history: int, nothing_threshold: float) -> None:
         self._model = model
+        self._nothing_threshold = nothing_threshold
         self._window_frames = model.window_frames + chunk_frames
         self._max_history = max_history
         self._kept_history = max(1, max_history // 4)
@@ -112,9 +114,13 @@ class GreedyWriter:
         tokens = torch.tensor([self._pending])
         logits, state = self._model.decoder.step(tokens, self._decoder_state, self._memory, fired)
         logits[self._forbidden] = -torch.inf
-        probability, token = torch.softmax(logits, dim=-1).max(dim=-1)
-        if int(token) == self._model.tokenizer.nothing_id:
+        probabilities = torch.softmax(logits, dim=-1)
+        # First whether there is a token at all, then which: where many are possible, "nothing" may lead them all and
+        # still be unlikely, and a decoder that stays silent there has nothing new to go on from.
+        if float(probabilities[self._model.tokenizer.nothing_id]) > self._nothing_threshold:
             return False  # the state stays as it was: "nothing" is not part of the history
+        probabilities[self._model.tokenizer.nothing_id] = 0.0
+        probability, token = probabilities.max(dim=-1)
         self._decoder_state = state
         self._pending = [int(token)]
         self.token_ids.append(int(token))

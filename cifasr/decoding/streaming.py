@@ -33,6 +33,9 @@ class StreamingOptions(Config):
     left_context_ms: int | None = Field(10240, ge=0, description="past that the encoder keeps; None: all of it")
     decode_chunk_ms: int = Field(640, gt=0, description="how often the decoder is asked in the offline mode")
     max_history_tokens: int = Field(128, ge=16, description="tokens the decoder looks back on")
+    nothing_threshold: float = Field(
+        0.5, ge=0.0, le=1.0, description='probability of "nothing" above which a firing writes nothing'
+    )
 
 
 class StreamingRecognizer:
@@ -126,7 +129,9 @@ class StreamingRecognizer:
         self._estimator_state = model.estimator.init_state()
         self._neuron = CifState.initial(1, model.config.encoder.d_model)
         assert self._ask_frames is not None
-        self._writer = GreedyWriter(model, self._ask_frames, options.max_history_tokens)
+        self._writer = GreedyWriter(
+            model, self._ask_frames, options.max_history_tokens, options.nothing_threshold
+        )
         self._num_frames = 0
         self._recent_weights = torch.zeros(0)
 

@@ -1,11 +1,16 @@
-"""Seeds, Hypothesis profiles, and what is skipped aloud."""
+"""Seeds, Hypothesis profiles, what is skipped aloud, and a small random recogniser."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from cifasr.config import parse_config
+from cifasr.models.cif_asr import CifAsr, CifAsrConfig
+from cifasr.text.tokenizer import Tokenizer, tokenizer_from_pieces
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -35,3 +40,35 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs the real speech in {SHARED_DATA}, which is absent")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Tokenizer:
+    """Letters a to h, the space, and a few longer pieces; ids 0 to 3 are the control pieces."""
+    pieces = [" ", *"abcdefgh", " a", " the", "he", "bed", " cab", " face", " g"]
+    return tokenizer_from_pieces({piece: 40.0 - place for place, piece in enumerate(pieces)})
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_tokenizer: Tokenizer) -> Callable[..., CifAsr]:
+    """A builder of small random recognisers that fire on noise about once in ten frames, and then mostly write."""
+
+    def build(kind: str = "conformer", *, window_ms: int = 4000, seed: int = 0, width: int = 16, **more) -> CifAsr:
+        shape = {"num_layers": 2, "d_model": width, "num_heads": 2}
+        config = {
+            "encoder": {"kind": kind, "d_ff": 2 * width, "kernel_size": 5, **shape},
+            "estimator": {"kernel_size": 3, **shape, "num_layers": 1},
+            "decoder": {"window_ms": window_ms, "d_ff": 2 * width, "max_tokens": 64, **shape},
+        }
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = CifAsr(parse_config(CifAsrConfig, config | more), tiny_tokenizer).eval()
+            model.estimator.head.weight.data.normal_(std=0.5)
+            model.estimator.head.bias.data.fill_(-2.2)
+            model.decoder.embedding.weight.data.normal_()
+            model.decoder.embedding.weight.data[tiny_tokenizer.nothing_id] *= 0.8
+            if model.decoder.fired_projection:
+                model.decoder.fired_projection.weight.data.normal_(std=width**-0.5)
+        return model
+
+    return build

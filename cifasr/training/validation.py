@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from lhotse.cut import Cut
 
-from cifasr.data.batches import load_utterance
+from cifasr.decoding.scoring import scored_transcripts
 from cifasr.decoding.streaming import StreamingOptions, transcribe
-from cifasr.metrics.wer import ErrorReport, score_utterance
+from cifasr.metrics.wer import ErrorReport
 from cifasr.models.cif_asr import CifAsr
-from cifasr.text.normalize import normalize_for_wer
 from cifasr.training.config import ValidationConfig
 
 
@@ -28,10 +27,5 @@ def validate(model: CifAsr, cuts: Sequence[Cut], config: ValidationConfig) -> Er
         config: Chunk and context.
     """
     options = StreamingOptions(chunk_ms=config.chunk_ms, left_context_ms=config.left_context_ms)
-    scored = []
-    for cut in cuts:
-        utterance = load_utterance(cut.drop_alignments(), model.tokenizer)
-        text = "".join(segment.text for segment in transcribe(model, utterance.samples, options))
-        speaker = cut.supervisions[0].speaker or cut.id
-        scored.append(score_utterance(cut.id, speaker, utterance.text, text, normalize=normalize_for_wer))
-    return ErrorReport(scored)
+    transcripts = scored_transcripts(cuts, lambda samples: transcribe(model, samples, options))
+    return ErrorReport(transcript.score for transcript in transcripts)

@@ -65,6 +65,26 @@ def border_loss(alpha: Tensor, lens: Tensor, token_ends: Tensor, target_lens: Te
     return total.sum() + whole, num_utterances
 
 
+def silence_loss(alpha: Tensor, lens: Tensor, speech_starts: Tensor, speech_ends: Tensor) -> tuple[Tensor, Tensor]:
+    """Hold the weight outside the speech to nothing, so that the neuron rests in pauses and an endpoint can be told.
+
+    The border loss leaves open where inside a token's stretch its weight lies, and a pause is part of such a stretch.
+
+    Args:
+        alpha: (B, T) float32.
+        lens: (B,) int64.
+        speech_starts: (B,) int64, first frame of the speech.
+        speech_ends: (B,) int64, one past its last.
+
+    Returns:
+        Sum of the weight before and after, in tokens, and the number of utterances.
+    """
+    frame = torch.arange(alpha.shape[1], device=alpha.device)
+    outside = (frame < speech_starts[:, None]) | (frame >= speech_ends[:, None])
+    silent = outside & ~padding_mask(lens, alpha.shape[1])
+    return alpha.masked_fill(~silent, 0.0).sum(), torch.tensor(alpha.shape[0], device=alpha.device)
+
+
 def quantity_loss(alpha: Tensor, lens: Tensor, target_lens: Tensor) -> tuple[Tensor, Tensor]:
     """Hold the weight of an utterance to its number of tokens: smooth L1 of ``(weight - U) / sqrt(U)``.
 
@@ -98,9 +118,11 @@ def ctc_loss(
         blank_id: The blank.
 
     Returns:
-        Sum in nat, and the number of tokens.
+        Sum in nat, and the number of tokens, those of utterances that count for nothing left out.
     """
     total = F.ctc_loss(
         log_probs.transpose(0, 1), targets, lens, target_lens, blank=blank_id, reduction="sum", zero_infinity=True
     )
-    return total, target_lens.sum()
+    is_repeat = (targets[:, 1:] == targets[:, :-1]) & ~padding_mask(target_lens, targets.shape[1])[:, 1:]
+    fits = target_lens + is_repeat.sum(1) <= lens  # a blank stands between equal neighbours
+    return total, (target_lens * fits).sum()

@@ -66,11 +66,11 @@ def align(
                 for text, start, end in zip(texts, [0.0, *inside], inside, strict=False)
             ]
             supervision = cut.supervisions[0].with_alignment(TOKEN_ALIGNMENT, items)
-            cut.supervisions = [fastcopy(supervision, text=utterance.text) if case else supervision]
-            aligned[cut.id] = cut
+            aligned[cut.id] = fastcopy(supervision, text=utterance.text) if case else supervision
     target = out or cuts
     part = target.with_name(f"part.{target.name}")
-    CutSet.from_cuts(aligned[cut.id] for cut in everything).to_file(part)
+    # The cuts as they were read: those of a batch carry notes of the sampler's.
+    CutSet.from_cuts(fastcopy(cut, supervisions=[aligned[cut.id]]) for cut in everything).to_file(part)
     part.replace(target)
     print_json({"cuts": str(target), "aligned": len(aligned), "by": by.value})
 

@@ -41,20 +41,15 @@ def train(
             return load_checkpoint(init)
         if recipe.model is None:
             raise ConfigError("model: wanted a [model] table in the recipe, or a checkpoint to start from (--init)")
-        texts = (written_style(cut.supervisions[0].text) for cut in load_cuts(_paths(cuts, recipe.data.train)))
-        return CifAsr(recipe.model, train_tokenizer(texts, recipe.vocab_size))
+        supervisions = (s for cut in train_cuts for s in cut.supervisions if s.text)
+        return CifAsr(recipe.model, train_tokenizer((written_style(s.text) for s in supervisions), recipe.vocab_size))
 
+    train_cuts = load_cuts(_paths(cuts, recipe.data.train))
+    dev_cuts = list(load_cuts(_paths(cuts, recipe.data.dev)))
     with joined_processes() as processes:
-        model = open_run(out, recipe, start, write=processes.is_first)
-        trainer = Trainer(
-            model,
-            recipe,
-            load_cuts(_paths(cuts, recipe.data.train)),
-            list(load_cuts(_paths(cuts, recipe.data.dev))),
-            out,
-            processes,
-        )
-        best = trainer.train()
+        with processes.first_before_others():
+            model = open_run(out, recipe, start, write=processes.is_first)
+        best = Trainer(model, recipe, train_cuts, dev_cuts, out, processes).train()
         if processes.is_first:
             print_json({"checkpoint": str(out / "best.safetensors"), "dev_wer": round(best, 4)})
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,9 @@ from cifasr.text.tokenizer import Tokenizer
 TOKEN_ALIGNMENT = "token"
 """Key under which a supervision keeps the borders of its tokens."""
 
+_CUTS_TO_MEASURE = 10_000
+"""How many of the first cuts say what lengths there are."""
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -32,6 +35,7 @@ class Utterance:
         text: Its transcript, in the style the model writes.
         token_ids: The transcript in tokens.
         token_ends_s: Where each token ends, in seconds; None where the cuts were not aligned.
+        speech_start_s: Silence known to be before the speech, in seconds.
     """
 
     id: str
@@ -39,6 +43,7 @@ class Utterance:
     text: str
     token_ids: list[int]
     token_ends_s: list[float] | None
+    speech_start_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,13 @@ def load_cuts(paths: Sequence[Path]) -> CutSet:
 def bucketed_batches(
     cuts: CutSet, *, max_seconds: float, num_buckets: int, seed: int, epoch: int, shuffle: bool = True
 ) -> Iterator[list[Cut]]:
-    """Group cuts of like length, at most ``max_seconds`` of audio together, in an order that seed and epoch fix."""
+    """Group cuts of like length, about ``max_seconds`` of audio together, in an order that seed and epoch fix."""
+    seconds = [float(cut.duration) for cut in islice(cuts, _CUTS_TO_MEASURE)]
+    borders = np.unique(np.quantile(seconds, np.arange(1, num_buckets) / num_buckets)).tolist()
     sampler = DynamicBucketingSampler(
         cuts,
         max_duration=max_seconds,
-        num_buckets=num_buckets,
+        duration_bins=borders or [float("inf")],  # lhotse's own refuse fewer cuts than buckets, and one bucket
         shuffle=shuffle,
         seed=seed,
         world_size=1,
@@ -152,8 +159,11 @@ def token_ends(
     new_letters = [len(tokenizer.decode(token_ids[: i + 1]).replace(" ", "")) for i in range(len(token_ids))]
     if (old_letters[-1:] or [0]) != (new_letters[-1:] or [0]):
         raise DataError(f"cut {cut_id}: its borders belong to another transcript; run `cifasr align` again")
-    ends = np.interp(new_letters, [0, *old_letters], [0.0, *(end for _, end in aligned)])
-    return [float(end) for end in ends]
+    old_ends = [end for _, end in aligned]
+    if old_letters == new_letters:
+        return old_ends
+    letters, first = np.unique([0, *old_letters], return_index=True)  # a token of no letters comes after its equal
+    return [float(end) for end in np.interp(new_letters, letters, np.array([0.0, *old_ends])[first])]
 
 
 def collate(utterances: Sequence[Utterance]) -> Batch:

@@ -14,7 +14,7 @@ class Observation:
 
     Attributes:
         has_text: Whether the segment has any text yet.
-        silence_s: How long the neuron has gained next to nothing.
+        silence_s: How long the neuron has gained next to nothing, up to 60 s.
         segment_s: How long the segment is.
     """
 

@@ -20,7 +20,11 @@ from cifasr.ops.cif import CifState, cif_flush, cif_stream
 _SILENCE_WEIGHT = 0.3
 """Weight, in tokens, that a stretch may hold and still be called silence."""
 
-_SILENCE_HORIZON_S = 10.0
+_SILENCE_HORIZON_S = 60
+"""Longest silence that is measured; a longer one counts as this."""
+
+_PIECE_SAMPLES = 30 * SAMPLE_RATE_HZ
+"""A long recording is heard in pieces, so that a segment's end copies no more than one of them."""
 
 
 class StreamingOptions(Config):
@@ -32,7 +36,9 @@ class StreamingOptions(Config):
     chunk_ms: int | None = Field(640, description="audio heard at a time; also the wait for each word")
     left_context_ms: int | None = Field(10240, ge=0, description="past that the encoder keeps; None: all of it")
     decode_chunk_ms: int = Field(640, gt=0, description="how often the decoder is asked in the offline mode")
-    max_history_tokens: int = Field(128, ge=16, description="tokens the decoder looks back on")
+    max_history_tokens: int = Field(
+        128, ge=16, description="tokens the decoder looks back on, if it knows as many places"
+    )
     nothing_threshold: float = Field(
         0.5, ge=0.0, le=1.0, description='probability of "nothing" above which a firing writes nothing'
     )
@@ -79,9 +85,10 @@ class StreamingRecognizer:
         """
         self._check(samples)
         finals: list[Segment] = []
-        waiting: Samples | None = np.asarray(samples, dtype=np.float32)
-        while waiting is not None:
-            waiting = self._hear(waiting, finals)
+        for first in range(0, len(samples), _PIECE_SAMPLES):
+            waiting: Samples | None = samples[first : first + _PIECE_SAMPLES].astype(np.float32)
+            while waiting is not None:
+                waiting = self._hear(waiting, finals)
         return Result(tuple(finals), self._segment(is_final=False))
 
     @torch.inference_mode()
@@ -99,7 +106,7 @@ class StreamingRecognizer:
         return Result(self._end_segment(hear_pending=True), None)
 
     def state(self) -> State:
-        """Take out everything that the stream has in it, as tensors; nothing else is remembered."""
+        """Take out everything that the stream has in it, as tensors of their own; nothing else is remembered."""
         parts = {
             "features": self._features.state(),
             "encoder": self._encoder_state,
@@ -108,7 +115,8 @@ class StreamingRecognizer:
             "writer": self._writer.state(),
         }
         counts = torch.tensor([self._index, self._start_sample, self._num_frames, int(self._finished)])
-        return merged(parts) | {"counts": counts, "recent_weights": self._recent_weights}
+        everything = merged(parts) | {"counts": counts, "recent_weights": self._recent_weights}
+        return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in everything.items()}
 
     def restore(self, state: State) -> None:
         """Go on from a state."""
@@ -129,9 +137,8 @@ class StreamingRecognizer:
         self._estimator_state = model.estimator.init_state()
         self._neuron = CifState.initial(1, model.config.encoder.d_model)
         assert self._ask_frames is not None
-        self._writer = GreedyWriter(
-            model, self._ask_frames, options.max_history_tokens, options.nothing_threshold
-        )
+        max_history = min(options.max_history_tokens, model.config.decoder.max_tokens)
+        self._writer = GreedyWriter(model, self._ask_frames, max_history, options.nothing_threshold)
         self._num_frames = 0
         self._recent_weights = torch.zeros(0)
 
@@ -152,7 +159,7 @@ class StreamingRecognizer:
         for first in range(0, encoder_out.shape[1], self._ask_frames):
             part = slice(first, first + self._ask_frames)
             self._decode(encoder_out[:, part], alpha[:, part])
-        horizon = int(_SILENCE_HORIZON_S * 1000) // self._model.frame_ms
+        horizon = _SILENCE_HORIZON_S * 1000 // self._model.frame_ms
         self._recent_weights = torch.cat([self._recent_weights, alpha[0]])[-horizon:]
 
     def _decode(self, encoder_out: Tensor, alpha: Tensor) -> None:
@@ -164,7 +171,7 @@ class StreamingRecognizer:
         self._writer.see(encoder_out)
         for u in range(int(fired.token_lens[0])):
             fire_frame = int(fired.fire_frames[0, u])
-            start_frame = 2 * float(fired.delays[0, u]) - fire_frame  # the delay is the middle of the token's weight
+            start_frame = _start_frame(float(fired.delays[0, u]), fire_frame)
             self._writer.fire(fired.acoustic_embeds[0, u], start_frame, fire_frame)
 
     def _end_segment(self, *, hear_pending: bool) -> tuple[Segment, ...]:
@@ -177,7 +184,8 @@ class StreamingRecognizer:
         last_frame = max(0, self._num_frames - 1)
         if self._num_frames:
             if int(tail.token_lens[0]):
-                self._writer.fire(tail.acoustic_embeds[0, 0], float(tail.delays[0, 0]), last_frame)
+                start_frame = _start_frame(float(tail.delays[0, 0]), last_frame)
+                self._writer.fire(tail.acoustic_embeds[0, 0], start_frame, last_frame)
             self._writer.flush(last_frame)
         final = self._segment(is_final=True)
         self._start_sample += self._features.num_samples - (0 if hear_pending else self._features.num_pending_samples)
@@ -218,10 +226,22 @@ class StreamingRecognizer:
     def _check(self, samples: Samples) -> None:
         if self._finished:
             raise StateError("the input of this stream was finished; begin a new recogniser for more audio")
+        if not np.issubdtype(samples.dtype, np.floating):
+            raise AudioError(f"samples: wanted floats in [-1, 1), got {samples.dtype}")
         if samples.ndim != 1:
             raise AudioError(f"samples: wanted one channel of shape (S,), got shape {samples.shape}")
         if not np.isfinite(samples).all():
             raise AudioError("samples: wanted finite values, got NaN or infinity among them")
+
+
+def _start_frame(delay: float, fire_frame: int) -> float:
+    """Say where a token began: as far before the middle of its weight as its last frame ends after it.
+
+    Args:
+        delay: See `CifOutput`; half a frame later than the middle.
+        fire_frame: Its last frame, which ends at ``fire_frame + 1``.
+    """
+    return 2 * (delay - 0.5) - (fire_frame + 1)
 
 
 def transcribe(

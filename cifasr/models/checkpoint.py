@@ -117,8 +117,10 @@ def _restored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if name.endswith(_SCALE):
             continue
         scale = tensors.get(name + _SCALE)
-        if scale is None:
-            restored[name] = value.float() if value.is_floating_point() else value
+        if scale is None and value.is_floating_point():
+            restored[name] = value.float()
+        elif scale is None:
+            raise RuntimeError(f"{name} is {value.dtype}, and no {name}{_SCALE} says what that means")
         else:
             restored[name] = value.float() * scale.view(-1, *[1] * (value.dim() - 1))
     return restored

@@ -18,6 +18,11 @@ from cifasr.nn.whisper import WhisperEncoder
 from cifasr.text.tokenizer import Tokenizer
 
 
+def _check_heads(d_model: int, num_heads: int) -> None:
+    if d_model % (2 * num_heads):  # rotation turns features in pairs
+        raise ValueError(f"d_model: wanted a multiple of twice num_heads ({2 * num_heads}), got {d_model}")
+
+
 class EncoderConfig(Config):
     """The encoder: ``conformer`` (80 ms frames) from random weights, ``whisper`` (20 ms frames) from a teacher's."""
 
@@ -27,6 +32,11 @@ class EncoderConfig(Config):
     num_heads: int = Field(4, ge=1)
     d_ff: int = Field(1024, ge=8)
     kernel_size: int = Field(15, ge=1, description="of the Conformer's convolution; Whisper has none")
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "EncoderConfig":
+        _check_heads(self.d_model, self.num_heads)
+        return self
 
 
 class EstimatorConfig(Config):
@@ -38,6 +48,11 @@ class EstimatorConfig(Config):
     kernel_size: int = Field(9, ge=1)
     detach_frames: bool = True
     initial_weight: float = Field(0.06, gt=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "EstimatorConfig":
+        _check_heads(self.d_model, self.num_heads)
+        return self
 
 
 class NeuronConfig(Config):
@@ -62,6 +77,11 @@ class DecoderConfig(Config):
     def _hears_something(self) -> "DecoderConfig":
         if self.window_ms == 0 and not self.fired_embedding:
             raise ValueError("decoder: window_ms = 0 wants fired_embedding = true, or it hears nothing")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "DecoderConfig":
+        _check_heads(self.d_model, self.num_heads)
         return self
 
 

@@ -5,15 +5,17 @@ and a CTranslate2 ``model.bin``.
 """
 
 import json
+import pickle
 import re
 import struct
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer as TeacherTokenizer
 from torch import Tensor
@@ -29,7 +31,8 @@ class Teacher:
     """A Whisper model.
 
     Attributes:
-        weights: Tensors under the names of `CifAsr`, the embedding over the teacher's own vocabulary.
+        weights: Tensors under the names of `CifAsr`, the embedding over the teacher's own vocabulary; places of the
+            encoder are left out, they are the same sinusoids in every Whisper.
         num_heads: Heads of every attention.
         alignment_heads: (layer, head) pairs of the decoder that follow the speech; empty where the file does not say.
         pieces: Text of each sub-word, by the teacher's id; control pieces left out.
@@ -58,28 +61,30 @@ def read_teacher(source: Path, tokenizer: Path | None = None) -> Teacher:
         CheckpointError: The file is absent, of another kind, lacks a tensor, or is multilingual.
     """
     folder = source if source.is_dir() else source.parent
-    if source.suffix == ".pt":
-        weights = _renamed(_read_openai(source), _from_openai, source)
-    elif (folder / "model.bin").is_file() and not (folder / "model.safetensors").is_file():
-        weights = _renamed(_read_ctranslate2(folder / "model.bin"), _from_ctranslate2, source)
-    elif (folder / "model.safetensors").is_file():
-        weights = _renamed(load_file(folder / "model.safetensors"), _from_hugging_face, source)
+    file = _weights_file(source)
+    if file.suffix == ".pt":
+        weights = _renamed(_read_openai(file), _from_openai, source)
+    elif file.suffix == ".bin":
+        weights = _renamed(_read_ctranslate2(file), _from_ctranslate2, source)
     else:
-        raise CheckpointError(f"{source}: wanted a folder with model.safetensors or model.bin, or a .pt file")
+        weights = _renamed(_read_hugging_face(file), _from_hugging_face, source)
     path = tokenizer if tokenizer is not None else folder / "tokenizer.json"
     if not path.is_file():
         raise CheckpointError(f"{path}: the teacher's tokenizer.json is not there; name it with --tokenizer")
-    teacher_tokenizer = TeacherTokenizer.from_file(str(path))
+    try:
+        teacher_tokenizer = TeacherTokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise CheckpointError(f"{path}: not a tokenizer.json: {error}") from error
     vocab_size = weights["decoder.embedding.weight"].shape[0]
     if vocab_size != 51864:
         raise CheckpointError(f"{source}: wanted an English-only Whisper (51864 tokens), got {vocab_size} tokens")
-    decoder = TeacherTokenizer.from_file(str(path)).decode
     special = _english_special_ids()
+    num_pieces = min(teacher_tokenizer.get_vocab_size(False), special[_NOTHING])
     return Teacher(
         weights=weights,
         num_heads=weights["decoder.positions"].shape[1] // 64,  # every Whisper has heads of 64
         alignment_heads=_alignment_heads(folder),
-        pieces={i: decoder([i], skip_special_tokens=False) for i in range(teacher_tokenizer.get_vocab_size(False))},
+        pieces={i: teacher_tokenizer.decode([i]) for i in range(num_pieces)},
         nothing_id=special[_NOTHING],
         start_id=special[_START],
         prompt_id=special[_PROMPT],
@@ -103,13 +108,21 @@ def count_pieces(teacher_tokenizer: Path, texts: Iterable[str]) -> dict[int, flo
     words = Counter(word for text in texts for word in text.lower().split())
     lower = tokenizer.encode_batch([f" {word}" for word in words], add_special_tokens=False)
     upper = tokenizer.encode_batch([f" {word.capitalize()}" for word in words], add_special_tokens=False)
-    counts: Counter[int] = Counter()
+    counts: defaultdict[int, float] = defaultdict(float)
     for number, plain, capital in zip(words.values(), lower, upper, strict=True):
         is_name = len(capital.ids) == 1 and len(plain.ids) > 1
         for ids, share in ((plain.ids, 0.0 if is_name else 1.0), (capital.ids, 1.0 if is_name else _CAPITAL_SHARE)):
             for piece in ids:
                 counts[piece] += number * share
     return {piece: count for piece, count in counts.items() if count > 0}
+
+
+def _weights_file(source: Path) -> Path:
+    names = [source / name for name in ("model.safetensors", "model.bin")] if source.is_dir() else [source]
+    for path in names:
+        if path.is_file() and path.suffix in (".safetensors", ".bin", ".pt"):
+            return path
+    raise CheckpointError(f"{source}: wanted a folder with model.safetensors or model.bin, or a .pt file")
 
 
 def _english_special_ids() -> dict[str, int]:
@@ -119,9 +132,13 @@ def _english_special_ids() -> dict[str, int]:
 def _alignment_heads(folder: Path) -> tuple[tuple[int, int], ...]:
     for name in ("config.json", "generation_config.json"):
         if (folder / name).is_file():
-            heads = json.loads((folder / name).read_text(encoding="utf-8")).get("alignment_heads")
-            if heads:
-                return tuple((int(layer), int(head)) for layer, head in heads)
+            try:
+                heads = json.loads((folder / name).read_text(encoding="utf-8")).get("alignment_heads") or ()
+                pairs = tuple((int(layer), int(head)) for layer, head in heads)
+            except (AttributeError, TypeError, ValueError) as error:
+                raise CheckpointError(f"{folder / name}: its alignment_heads cannot be read: {error}") from error
+            if pairs:
+                return pairs
     return ()
 
 
@@ -140,11 +157,19 @@ def _renamed(
     return weights
 
 
+def _read_hugging_face(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a safetensors file: {error}") from error
+    return tensors
+
+
 def _read_openai(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         tensors: dict[str, Tensor] = content["model_state_dict"]
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: not an openai-whisper checkpoint: {error}") from error
     return tensors
 
@@ -202,6 +227,8 @@ def _from_ctranslate2(key: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
     if key == "decoder/position_encodings/encodings":
         yield "decoder.positions", tensor
         return
+    if key.endswith("/weight_scale"):
+        raise CheckpointError(f"{key}: wanted a CTranslate2 model in float16 or float32, got a quantised one")
     found = re.fullmatch(r"(encoder|decoder)/layer_(\d+)/(.+)/(weight|bias)", key)
     if found is None:
         plain = re.fullmatch(r"((?:encoder|decoder)/\w+)/(weight|bias)", key)
@@ -222,7 +249,9 @@ def _from_ctranslate2(key: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
         "ffn/layer_norm": ["feed_forward_norm"],
         "ffn/linear_0": ["feed_forward.0"],
         "ffn/linear_1": ["feed_forward.2"],
-    }[module]
+    }.get(module)
+    if targets is None:
+        raise CheckpointError(f"{key}: a tensor that no Whisper has")
     for target, part in zip(targets, tensor.chunk(len(targets)), strict=True):
         if not (target.endswith(".key") and kind == "bias"):  # the file holds zeros: Whisper's keys have no bias
             yield f"{prefix}.{target}.{kind}", part
@@ -267,11 +296,13 @@ _OPENAI = [
 
 
 def _from_hugging_face(key: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-    yield _substituted(key, _HUGGING_FACE), tensor
+    if key != "proj_out.weight" and not key.endswith("encoder.embed_positions.weight"):  # the first is the embedding
+        yield _substituted(key, _HUGGING_FACE), tensor
 
 
 def _from_openai(key: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-    yield _substituted(key, _OPENAI), tensor
+    if key != "encoder.positional_embedding":
+        yield _substituted(key, _OPENAI), tensor
 
 
 def _substituted(key: str, rules: list[tuple[str, str]]) -> str:

@@ -29,19 +29,16 @@ def warm_start(
     kept = frequent_pieces(teacher, counts, vocab_size)
     tokenizer = tokenizer_from_pieces({teacher.pieces[i]: count for i, count in kept.items()})
     model = CifAsr(_config(teacher, name), tokenizer)
-    weights = dict(teacher.weights)
-    weights["decoder.embedding.weight"] = _embedding_rows(teacher, list(kept), tokenizer)
-    weights.pop("encoder.positions", None)
-    missing, unexpected = model.load_state_dict(weights, strict=False)
+    weights = teacher.weights | {"decoder.embedding.weight": _embedding_rows(teacher, list(kept), tokenizer)}
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f"teacher: its tensors do not fit each other: {error}") from error
     lost = [key for key in missing if key.startswith(_TEACHER_OWNS) and key != "encoder.positions"]
-    lost = [key for key in lost if not key.startswith("decoder.fired_projection")]
     if lost:
         raise CheckpointError(f"teacher: no weights for {', '.join(lost[:5])}")
-    unknown = [
-        key for key in unexpected if not key.startswith(("encoder.embed_positions", "encoder.positional", "proj"))
-    ]
-    if unknown:
-        raise CheckpointError(f"teacher: weights that no Whisper has: {', '.join(unknown[:5])}")
+    if unexpected:
+        raise CheckpointError(f"teacher: weights that no Whisper has: {', '.join(unexpected[:5])}")
     return model
 
 
@@ -56,7 +53,8 @@ def frequent_pieces(teacher: Teacher, counts: Mapping[int, float], vocab_size: i
     }
     usable = {i: float(n) for i, n in counts.items() if _is_plain(teacher.pieces.get(i, ""))}
     ranked = sorted(usable, key=lambda i: (-usable[i], i))
-    chosen = characters | set([i for i in ranked if i not in characters][: vocab_size - len(characters)])
+    others = [i for i in ranked if i not in characters]
+    chosen = characters | set(others[: max(0, vocab_size - len(characters))])
     return {i: usable.get(i, 0.5) for i in sorted(chosen, key=lambda i: (-usable.get(i, 0.5), i))}
 
 
@@ -67,7 +65,10 @@ def _is_plain(piece: str) -> bool:
 
 def _config(teacher: Teacher, name: str) -> CifAsrConfig:
     d_model = teacher.weights["decoder.positions"].shape[1]
-    d_ff = teacher.weights["encoder.blocks.0.feed_forward.0.weight"].shape[0]
+    feed_forward = teacher.weights.get("encoder.blocks.0.feed_forward.0.weight")
+    if feed_forward is None:
+        raise CheckpointError("teacher: no weights for encoder.blocks.0.feed_forward.0.weight")
+    d_ff = feed_forward.shape[0]
     return CifAsrConfig(
         name=name,
         encoder=EncoderConfig(

@@ -24,7 +24,7 @@ class AugmentConfig(Config):
 
     speeds: tuple[float, ...] = Field((0.9, 1.0, 1.1), min_length=1)
     level_db: float = Field(6.0, ge=0.0, description="level is changed by up to this much, up or down")
-    silence_seconds: float = Field(1.0, ge=0.0, description="longest faint noise put before or after the speech")
+    silence_seconds: float = Field(2.0, ge=0.0, description="longest faint noise put before or after the speech")
     silence_probability: float = Field(0.3, ge=0.0, le=1.0)
     num_freq_masks: int = Field(2, ge=0)
     freq_width: int = Field(15, ge=0, description="largest mask, in mel bins")
@@ -58,6 +58,7 @@ class LossConfig(Config):
 
     label_smoothing: float = Field(0.05, ge=0.0, lt=1.0)
     border: float = Field(1.0, ge=0.0)
+    silence: float = Field(0.5, ge=0.0)
     quantity: float = Field(0.0, ge=0.0)
     ctc: float = Field(0.0, ge=0.0)
 

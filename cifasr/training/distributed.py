@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 from torch import distributed as dist
 
 T = TypeVar("T")
+
+_PATIENCE = timedelta(hours=2)
+"""How long a process waits for another: the first transcribes the dev speakers while the others wait."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,21 @@ class Processes:
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """Take this process's share of a global batch; every process gets at least one item."""
-        mine = list(items[self.rank :: self.world_size])
-        return mine or [items[self.rank % len(items)]]
+        """Take this process's share of a global batch; one without a share borrows an item, see `has_share`."""
+        return list(items[self.rank :: self.world_size]) or [items[0]]
+
+    def has_share(self, num_items: int) -> bool:
+        """Say whether a global batch has an item for this process. What was borrowed has to count for nothing."""
+        return self.rank < num_items
+
+    @contextmanager
+    def first_before_others(self) -> Iterator[None]:
+        """Let the first process do something before the others do it."""
+        if self.world_size > 1 and not self.is_first:
+            dist.barrier()
+        yield
+        if self.world_size > 1 and self.is_first:
+            dist.barrier()
 
     def sum(self, value: Tensor) -> Tensor:
         """Add a number up over the processes; without gradient."""
@@ -55,7 +71,7 @@ def joined_processes() -> Iterator[Processes]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), device)
     finally:

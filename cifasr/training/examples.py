@@ -24,6 +24,9 @@ from cifasr.training.queries import UNCLEAR_MS, Queries, collate_queries, draw_q
 _NOISE_DB = (-90.0, -55.0)
 """Level of the faint noise that stands for silence, in decibels of full scale."""
 
+_ROUNDING = 1e-6
+"""In frames: seconds written in decimals must not turn a border on a frame into one in the next."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -35,6 +38,8 @@ class Examples:
         context: What an encoder frame sees.
         token_ends: (B, U) int64, one past each token's last encoder frame; None where the cuts were not aligned.
         first_frame: (B, 1) int64, the place of each utterance in an imagined stream.
+        speech_starts: (B,) int64, encoder frames of silence that were put before each utterance.
+        speech_ends: (B,) int64, a little after the last token of each; None where the cuts were not aligned.
     """
 
     batch: Batch
@@ -42,6 +47,8 @@ class Examples:
     context: Context
     token_ends: torch.Tensor | None
     first_frame: torch.Tensor
+    speech_starts: torch.Tensor
+    speech_ends: torch.Tensor | None
 
 
 def make_examples(cuts: Sequence[Cut], model: CifAsr, config: TrainConfig, step: int) -> Examples:
@@ -65,11 +72,14 @@ def make_examples(cuts: Sequence[Cut], model: CifAsr, config: TrainConfig, step:
     num_frames = -(-batch.feat_lens // model.encoder.subsampling)
     token_ends = None
     if batch.token_ends_s is not None:
-        token_ends = (batch.token_ends_s * 1000 / model.frame_ms).ceil().long()
+        token_ends = (batch.token_ends_s * 1000 / model.frame_ms - _ROUNDING).ceil().long()
     queries = [
         draw_queries(
             utterance.token_ids,
-            None if token_ends is None else token_ends[row, : len(utterance.token_ids)].tolist(),
+            # A decoder without a window does not hear where a chunk ends: everything is asked at the end.
+            None
+            if token_ends is None or model.window_frames == 0
+            else token_ends[row, : len(utterance.token_ids)].tolist(),
             int(num_frames[row]),
             chunk_frames=chunk_ms // model.frame_ms,
             window_frames=model.window_frames,
@@ -81,7 +91,12 @@ def make_examples(cuts: Sequence[Cut], model: CifAsr, config: TrainConfig, step:
         for row, utterance in enumerate(utterances)
     ]
     first_frame = torch.tensor([[int(rng.integers(0, 1500))] for rng in rngs])
-    return Examples(batch, collate_queries(queries), context, token_ends, first_frame)
+    starts = torch.tensor([int(utterance.speech_start_s * 1000 / model.frame_ms) for utterance in utterances])
+    speech_ends = None
+    if token_ends is not None:
+        last = (batch.target_lens - 1).clamp_min(0)[:, None]
+        speech_ends = token_ends.gather(1, last)[:, 0] + -(-UNCLEAR_MS // model.frame_ms)
+    return Examples(batch, collate_queries(queries), context, token_ends, first_frame, starts, speech_ends)
 
 
 def draw_context(model: CifAsr, config: StreamingConfig, rng: np.random.Generator) -> tuple[int, Context]:
@@ -101,7 +116,12 @@ def augment_utterance(utterance: Utterance, config: AugmentConfig, rng: np.rando
     ends = utterance.token_ends_s
     if ends is not None:
         ends = [end / speed + len(before) / SAMPLE_RATE_HZ for end in ends]
-    return replace(utterance, samples=np.concatenate([before, samples, after]), token_ends_s=ends)
+    return replace(
+        utterance,
+        samples=np.concatenate([before, samples, after]),
+        speech_start_s=len(before) / SAMPLE_RATE_HZ,
+        token_ends_s=ends,
+    )
 
 
 def _faint_noise(config: AugmentConfig, rng: np.random.Generator) -> Samples:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from cifasr.training.checkpointing import write_whole
+
 mpl.use("Agg")
 
 
@@ -26,7 +28,7 @@ class Journal:
         self._out = out
         self._rows = [row for row in read_metrics(out) if row["step"] <= first_step]
         lines = "".join(json.dumps(row) + "\n" for row in self._rows)
-        (out / "metrics.jsonl").write_text(lines, encoding="utf-8")
+        write_whole(out / "metrics.jsonl", lambda part: part.write_text(lines, encoding="utf-8"))
         self._file = (out / "metrics.jsonl").open("a", encoding="utf-8")
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=first_step)
         self._console = Console(stderr=True)
@@ -83,7 +85,9 @@ def draw_curves(rows: list[dict[str, float]]) -> Figure:
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, errors = figure.subplots(1, 2)
     names = [
-        name for name in ("loss_tokens", "loss_border", "loss_quantity", "loss_ctc") if any(name in r for r in rows)
+        name
+        for name in ("loss_tokens", "loss_border", "loss_silence", "loss_quantity", "loss_ctc")
+        if any(name in r for r in rows)
     ]
     for name in names:
         points = [(row["step"], row[name]) for row in rows if name in row]

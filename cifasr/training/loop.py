@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cifasr.data.batches import bucketed_batches
+from cifasr.data.batches import bucketed_batches, written_style
 from cifasr.errors import DataError
 from cifasr.models.checkpoint import save_checkpoint
 from cifasr.models.cif_asr import CifAsr
@@ -34,11 +34,12 @@ _ExamplesT = TypeVar("_ExamplesT")
 
 @dataclass
 class _Place:
-    """Where a run is: the step to do next, and the batch to read next."""
+    """Where a run is: the step to do next, the batch to read next, and the last step at which dev was transcribed."""
 
     step: int = 0
     epoch: int = 0
     batch: int = 0
+    validated: int = 0
     best_wer: float = float("inf")
 
 
@@ -83,27 +84,37 @@ class Trainer:
         Returns:
             The lowest dev WER; its weights are in ``best.safetensors``.
         """
+        journal = None
+        if self._processes.is_first:
+            journal = Journal(self._out, self._place.step, self._config.optim.num_steps)
+        try:
+            self._run(journal)
+        finally:
+            if journal is not None:
+                journal.close()
+        return self._place.best_wer
+
+    def _run(self, journal: Journal | None) -> None:
         config, place = self._config, self._place
-        journal = Journal(self._out, place.step, config.optim.num_steps) if self._processes.is_first else None
         saved_at = time.monotonic()
         batches = self._batches()
         window = _Window()
+        if self._is_due() and place.validated < place.step:  # it was killed while it transcribed
+            self._validate(journal)
+            self._save()
         while place.step < config.optim.num_steps:
             self._step([next(batches) for _ in range(config.optim.accumulate)], window)
             place.step += 1
-            last = place.step == config.optim.num_steps
-            if journal is not None and (place.step % _JOURNAL_STEPS == 0 or last):
+            if journal is not None and (place.step % _JOURNAL_STEPS == 0 or place.step == config.optim.num_steps):
                 journal.write(place.step, window.figures(self._optimizer))
                 window = _Window()
-            if place.step % config.validation.every_steps == 0 or last:
+            if self._is_due():
+                self._save()  # minutes of transcribing follow
                 self._validate(journal)
                 window = _Window()
-            if self._processes.is_first and (last or time.monotonic() - saved_at > 60 * config.checkpoint_minutes):
+            if self._is_due() or time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
                 self._save()
                 saved_at = time.monotonic()
-        if journal is not None:
-            journal.close()
-        return place.best_wer
 
     def _step(self, batches: list[list[Cut]], window: "_Window") -> None:
         """Learn from some batches: gradients of all of them, then one step of the optimizer."""
@@ -120,11 +131,12 @@ class Trainer:
             with autocast(config.dtype, self._processes.device):
                 terms: dict[str, Term] = self._objective(examples)
             loss = torch.zeros((), device=self._processes.device)
+            own = float(self._processes.has_share(len(cuts)))
             for name, term in terms.items():
-                count = self._processes.sum(term.count).clamp_min(1)
+                count = self._processes.sum(own * term.count)
                 # Processes average their gradients; what is wanted is the gradient of the whole batch's mean.
-                loss = loss + term.weight * term.total / count * self._processes.world_size
-                window.add(name, float(self._processes.sum(term.total)), float(count))
+                loss = loss + own * term.weight * term.total / count.clamp_min(1) * self._processes.world_size
+                window.add(name, float(self._processes.sum(own * term.total)), float(count))
             (loss / len(batches)).backward()  # type: ignore[no-untyped-call]
             window.audio_seconds += sum(float(cut.duration) for cut in cuts)
         window.norms = clip_gradients(self._optimizer, config.optim.clip_norm)
@@ -150,10 +162,16 @@ class Trainer:
                     yield batch
             place.epoch, place.batch = place.epoch + 1, 0
 
+    def _is_due(self) -> bool:
+        """Say whether dev is to be transcribed after the steps done."""
+        step = self._place.step
+        return step > 0 and (step % self._config.validation.every_steps == 0 or step == self._config.optim.num_steps)
+
     def _validate(self, journal: Journal | None) -> None:
+        place = self._place
+        place.validated = place.step
         if journal is None:
             return
-        place = self._place
         model = copy.deepcopy(self.averaged_model()).cpu().eval()
         report = validate(model, self._dev_cuts, self._config.validation)
         journal.write(place.step, {"dev_wer": report.wer, "dev_cer": report.cer})
@@ -171,6 +189,8 @@ class Trainer:
         return model
 
     def _save(self) -> None:
+        if not self._processes.is_first:
+            return
         save_state(
             self._out,
             {
@@ -219,21 +239,26 @@ class _Window:
 
 
 def usable_cuts(cuts: CutSet, config: TrainConfig, model: CifAsr) -> CutSet:
-    """Leave out cuts that are too short, too long, or without text.
+    """Leave out cuts that are too short, too long, without text, or with more text than the decoder can hold.
 
     Raises:
         DataError: None is left.
     """
-    data, longest = config.data, model.config.decoder.max_tokens - len(model.tokenizer.prompt_ids)
+    data, tokenizer = config.data, model.tokenizer
+    longest = model.config.decoder.max_tokens - len(tokenizer.prompt_ids)
 
     def usable(cut: Cut) -> bool:
         text = cut.supervisions[0].text if len(cut.supervisions) == 1 else None
-        return bool(text) and data.min_seconds <= cut.duration <= data.max_seconds and len(text or "") < 4 * longest
+        if not text or not data.min_seconds <= cut.duration <= data.max_seconds:
+            return False
+        return len(tokenizer.encode(written_style(text))) <= longest
 
-    kept = CutSet.from_cuts(cut for cut in cuts if usable(cut))
-    if not len(kept):
-        raise DataError(f"data: no cut between {data.min_seconds} and {data.max_seconds} s with text")
-    return kept.to_eager()
+    kept = cuts.filter(usable)
+    if next(iter(kept), None) is None:
+        raise DataError(
+            f"data: no cut between {data.min_seconds} and {data.max_seconds} s with a text of 1 to {longest} tokens"
+        )
+    return kept
 
 
 def to_device(value: _ExamplesT, device: torch.device) -> _ExamplesT:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from cifasr.errors import ConfigError
-from cifasr.losses import IGNORE, border_loss, ctc_loss, quantity_loss, token_cross_entropy
+from cifasr.lengths import padding_mask
+from cifasr.losses import IGNORE, border_loss, ctc_loss, quantity_loss, silence_loss, token_cross_entropy
 from cifasr.models.cif_asr import CifAsr
 from cifasr.ops.cif import cif
 from cifasr.training.config import LossConfig
@@ -23,7 +24,7 @@ class Term:
 
 
 class Objective(nn.Module):
-    """Computes the losses of a batch.
+    """Computes the losses of a batch. Parts of the model that no loss reaches do not learn.
 
     Args:
         model: The recogniser.
@@ -39,6 +40,10 @@ class Objective(nn.Module):
             raise ConfigError(f"loss.ctc: wanted 0 for a model without a CTC branch, got {config.ctc}")
         self.model = model
         self.config = config
+        if model.ctc_head is not None and config.ctc == 0:
+            model.ctc_head.requires_grad_(False)
+        if config.border == config.silence == config.quantity == 0 and not model.config.decoder.fired_embedding:
+            model.estimator.requires_grad_(False)
 
     def forward(self, examples: Examples) -> dict[str, Term]:
         """Compute each loss, and under "accuracy" and "count_error" two figures of weight 0 to watch."""
@@ -49,6 +54,9 @@ class Objective(nn.Module):
         terms = {"tokens": Term(*token_cross_entropy(logits, queries.answers, config.label_smoothing), 1.0)}
         if config.border > 0 and examples.token_ends is not None:
             terms["border"] = Term(*border_loss(alpha, lens, examples.token_ends, batch.target_lens), config.border)
+        if config.silence > 0 and examples.speech_ends is not None:
+            silence = silence_loss(alpha, lens, examples.speech_starts, examples.speech_ends)
+            terms["silence"] = Term(*silence, config.silence)
         if config.quantity > 0:
             terms["quantity"] = Term(*quantity_loss(alpha, lens, batch.target_lens), config.quantity)
         if config.ctc > 0:
@@ -78,8 +86,7 @@ class Objective(nn.Module):
 def _figures(logits: Tensor, answers: Tensor, alpha: Tensor, lens: Tensor, target_lens: Tensor) -> dict[str, Term]:
     asked = answers != IGNORE
     right = ((logits.argmax(-1) == answers) & asked).sum()
-    frames = torch.arange(alpha.shape[1], device=alpha.device)
-    weight = (alpha * (frames < lens[:, None])).sum(1)
+    weight = alpha.masked_fill(padding_mask(lens, alpha.shape[1]), 0.0).sum(1)
     count_error = (weight - target_lens).abs().sum()
     num_utterances = torch.tensor(alpha.shape[0], device=alpha.device)
     return {"accuracy": Term(right, asked.sum(), 0.0), "count_error": Term(count_error, num_utterances, 0.0)}

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from cifasr.audio.samples import read_samples, write_samples
 from cifasr.cli import evaluate as module
 from cifasr.cli.evaluate import evaluate
+from cifasr.decoding.endpoint import TrailingSilence
 from cifasr.decoding.streaming import StreamingOptions, transcribe
 from cifasr.errors import ConfigError, DataError
 from cifasr.models.checkpoint import load_checkpoint
@@ -23,6 +24,7 @@ from cifasr.training.config import ValidationConfig
 from cifasr.training.validation import validate
 
 SECONDS = {"a-0": 1.0, "a-1": 1.5, "b-0": 2.0, "b-1": 2.5}
+LONG_SECONDS = {"c-0": 31.0}  # past the longest segment of a stream
 
 
 def run(*arguments):
@@ -41,7 +43,7 @@ def figures(*arguments):
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory, sound):
     folder = tmp_path_factory.mktemp("recordings")
-    for seed, (name, seconds) in enumerate(SECONDS.items()):
+    for seed, (name, seconds) in enumerate((SECONDS | LONG_SECONDS).items()):
         write_samples(folder / f"{name}.wav", sound(seconds, seed), 16_000)
     return folder
 
@@ -66,8 +68,9 @@ def cuts(recordings, tmp_path):
         for name, text in references.items():
             path = shutil.copy(recordings / f"{name}.wav", tmp_path)
             recording = Recording.from_file(path, recording_id=name)
-            said = SupervisionSegment(name, name, 0.0, SECONDS[name], text=text, speaker=name[0])
-            made.append(MonoCut(name, 0.0, SECONDS[name], 0, supervisions=[said], recording=recording))
+            seconds = recording.duration
+            said = SupervisionSegment(name, name, 0.0, seconds, text=text, speaker=name[0])
+            made.append(MonoCut(name, 0.0, seconds, 0, supervisions=[said], recording=recording))
         CutSet.from_cuts(made).to_file(tmp_path / "cuts_test.jsonl.gz")
         return tmp_path / "cuts_test.jsonl.gz"
 
@@ -115,15 +118,15 @@ def test_options_of_the_recogniser_reach_it_and_are_told(babbler, cuts, heard):
     assert (row["wer"], row["chunk_ms"], row["left_context_ms"], row["max_history_tokens"]) == (0.0, 320, 640, 16)
 
 
-def test_firings_are_compared_with_the_tokens_of_the_reference(babbler, cuts, one_of_each, heard):
-    row = figures(cuts(one_of_each), "--model", babbler)
+def test_firings_are_compared_with_the_tokens_of_the_reference(babbler, cuts, heard):
+    segments = [heard["streaming"][name] for name in ("a-0", "a-1")]
+    references = [" ".join(["two"] * (segments[0].num_firings - 2)), " ".join(["two"] * (segments[1].num_firings + 1))]
 
-    segments = heard["streaming"]
-    surplus = [segments[name].num_firings - len(text.split()) for name, text in one_of_each.items()]
-    assert row["firings_minus_tokens"] == pytest.approx(sum(surplus) / 4, abs=1e-4)
-    assert row["firings_minus_tokens_abs"] == pytest.approx(sum(map(abs, surplus)) / 4, abs=1e-4)
-    calls = sum(segment.num_decoder_calls for segment in segments.values())
-    tokens = sum(len(segment.token_ids) for segment in segments.values())
+    row = figures(cuts(dict(zip(("a-0", "a-1"), references, strict=True))), "--model", babbler)
+
+    assert (row["firings_minus_tokens"], row["firings_minus_tokens_abs"]) == (0.5, 1.5)  # 2 too many, 1 too few
+    calls = sum(segment.num_decoder_calls for segment in segments)
+    tokens = sum(len(segment.token_ids) for segment in segments)
     assert row["decoder_calls_per_token"] == pytest.approx(calls / tokens, abs=1e-4)
 
 
@@ -210,6 +213,16 @@ def test_a_server_gives_the_text_of_a_stream(babbler, cuts, one_of_each, heard, 
     assert {line["id"]: line["hyp"] for line in rows} == {name: s.text for name, s in heard["streaming"].items()}
     assert (row["mode"], row["server"], row["insertions"]) == ("server", address, 1)
     assert not row.keys() & {"firings_minus_tokens", "decoder_calls_per_token", "model", "threads"}
+
+
+def test_a_long_utterance_is_cut_where_a_server_cuts_it(babbler, cuts, recordings):
+    samples = read_samples(recordings / "c-0.wav")
+    segments = transcribe(load_checkpoint(babbler), samples, endpointer=TrailingSilence())
+    assert len(segments) == 2
+
+    row = figures(cuts({"c-0": " ".join(segment.text for segment in segments)}), "--model", babbler)
+
+    assert (row["wer"], row["wer_interval"]) == (0.0, None)
 
 
 def test_figures_for_people_are_on_stderr(babbler, cuts, one_of_each):

@@ -9,12 +9,13 @@ import typer
 from cifasr.cli import bench, prepare
 from cifasr.cli.align import align
 from cifasr.cli.evaluate import evaluate
+from cifasr.cli.pack import pack
 from cifasr.cli.train import train
 from cifasr.cli.transcribe import transcribe
 from cifasr.cli.warm_start import warm_start
 from cifasr.errors import CifasrError
 
-COMMANDS = (warm_start, align, train, evaluate, transcribe)
+COMMANDS = (warm_start, align, train, evaluate, transcribe, pack)
 GROUPS = {"prepare": prepare.app, "bench": bench.app}
 
 

@@ -117,11 +117,7 @@ def load_utterance(cut: Cut, tokenizer: Tokenizer) -> Utterance:
     if len(cut.supervisions) != 1:
         raise DataError(f"cut {cut.id}: wanted one supervision, got {len(cut.supervisions)}")
     supervision = cut.supervisions[0]
-    try:
-        audio = cut if cut.sampling_rate == SAMPLE_RATE_HZ else cut.resample(SAMPLE_RATE_HZ)
-        samples = np.ascontiguousarray(audio.load_audio()[0], dtype=np.float32)
-    except Exception as error:  # lhotse raises whatever the decoder below it does
-        raise DataError(f"cut {cut.id}: its audio cannot be decoded: {error}") from error
+    samples = load_samples(cut)
     text = written_style(supervision.text or "")
     ids = tokenizer.encode(text)
     aligned = (supervision.alignment or {}).get(TOKEN_ALIGNMENT)
@@ -129,6 +125,19 @@ def load_utterance(cut: Cut, tokenizer: Tokenizer) -> Utterance:
     if aligned is not None:
         ends = token_ends([(item.symbol, item.start + item.duration) for item in aligned], ids, tokenizer, cut.id)
     return Utterance(cut.id, samples, text, ids, ends)
+
+
+def load_samples(cut: Cut) -> Samples:
+    """Load a cut's audio at 16 kHz.
+
+    Raises:
+        DataError: It cannot be decoded.
+    """
+    try:
+        audio = cut if cut.sampling_rate == SAMPLE_RATE_HZ else cut.resample(SAMPLE_RATE_HZ)
+        return np.ascontiguousarray(audio.load_audio()[0], dtype=np.float32)
+    except Exception as error:  # lhotse raises whatever the decoder below it does
+        raise DataError(f"cut {cut.id}: its audio cannot be decoded: {error}") from error
 
 
 def written_style(text: str) -> str:

@@ -4,11 +4,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 from lhotse.cut import Cut
 
 from cifasr.audio.samples import SAMPLE_RATE_HZ, Samples
-from cifasr.data.batches import written_style
+from cifasr.data.batches import load_samples, written_style
 from cifasr.decoding.result import Segment
 from cifasr.errors import DataError
 from cifasr.metrics.latency import RealTimeFactor
@@ -47,7 +46,7 @@ def scored_transcripts(cuts: Iterable[Cut], transcriber: Transcriber) -> Iterato
     for cut in cuts:
         if len(cut.supervisions) != 1:
             raise DataError(f"cut {cut.id}: wanted one supervision, got {len(cut.supervisions)}")
-        samples = _load_samples(cut)
+        samples = load_samples(cut)
         begin = time.perf_counter()
         segments = tuple(transcriber(samples))
         cost = RealTimeFactor(time.perf_counter() - begin, len(samples) / SAMPLE_RATE_HZ)
@@ -56,11 +55,3 @@ def scored_transcripts(cuts: Iterable[Cut], transcriber: Transcriber) -> Iterato
         speaker = cut.supervisions[0].speaker or cut.id
         score = score_utterance(cut.id, speaker, reference, hypothesis, normalize=normalize_for_wer)
         yield Transcript(score, segments, cost)
-
-
-def _load_samples(cut: Cut) -> Samples:
-    try:
-        audio = cut if cut.sampling_rate == SAMPLE_RATE_HZ else cut.resample(SAMPLE_RATE_HZ)
-        return np.ascontiguousarray(audio.load_audio()[0], dtype=np.float32)
-    except Exception as error:  # lhotse raises whatever the decoder below it does
-        raise DataError(f"cut {cut.id}: its audio cannot be decoded: {error}") from error

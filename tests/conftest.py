@@ -51,7 +51,7 @@ def tiny_tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_tokenizer: Tokenizer) -> Callable[..., CifAsr]:
-    """A builder of small random recognisers that fire on noise about once in ten frames, and then mostly write."""
+    """A builder of small random recognisers that fire on noise several times a second, and then mostly write."""
 
     def build(kind: str = "conformer", *, window_ms: int = 4000, seed: int = 0, width: int = 16, **more) -> CifAsr:
         shape = {"num_layers": 2, "d_model": width, "num_heads": 2}
@@ -64,11 +64,13 @@ def tiny_model(tiny_tokenizer: Tokenizer) -> Callable[..., CifAsr]:
             torch.manual_seed(seed)
             model = CifAsr(parse_config(CifAsrConfig, config | more), tiny_tokenizer).eval()
             model.estimator.head.weight.data.normal_(std=0.5)
-            model.estimator.head.bias.data.fill_(-2.2)
+            model.estimator.head.bias.data.fill_({"conformer": -1.0, "whisper": -2.2}[kind])
             model.decoder.embedding.weight.data.normal_()
-            model.decoder.embedding.weight.data[tiny_tokenizer.nothing_id] *= 0.8
+            model.decoder.embedding.weight.data[tiny_tokenizer.nothing_id] *= 1.3
+            model.decoder.positions.data.normal_()
+            model.decoder.norm.weight.data.normal_()  # or a token would be followed by itself
             if model.decoder.fired_projection:
-                model.decoder.fired_projection.weight.data.normal_(std=width**-0.5)
+                model.decoder.fired_projection.weight.data.normal_(std=2 * width**-0.5)
         return model
 
     return build

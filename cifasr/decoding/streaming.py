@@ -20,6 +20,9 @@ from cifasr.ops.cif import CifState, cif_flush, cif_stream
 _SILENCE_WEIGHT = 0.3
 """Weight, in tokens, that a stretch may hold and still be called silence."""
 
+_RESIDUE_WEIGHT = 0.1
+"""Weight that the silence after the last word may hold; what is written at the end was said before it."""
+
 _SILENCE_HORIZON_S = 60
 """Longest silence that is measured; a longer one counts as this."""
 
@@ -181,7 +184,8 @@ class StreamingRecognizer:
                 self._hear_chunk(feats)
         neuron = self._model.config.neuron
         tail, self._neuron = cif_flush(self._neuron, threshold=neuron.threshold, tail_threshold=neuron.tail_threshold)
-        last_frame = max(0, self._num_frames - 1)
+        fired = self._writer.fire_frames[-1:] or [0]
+        last_frame = max(fired[0], self._num_frames - 1 - self._num_silence_frames(_RESIDUE_WEIGHT))
         if self._num_frames:
             if int(tail.token_lens[0]):
                 start_frame = _start_frame(float(tail.delays[0, 0]), last_frame)
@@ -197,13 +201,16 @@ class StreamingRecognizer:
 
     def _observe(self) -> Observation:
         frame_s = self._model.frame_ms / 1000
-        gained = self._recent_weights.flip(0).cumsum(0)
-        silence_frames = int((gained <= _SILENCE_WEIGHT).sum())
         return Observation(
             has_text=bool(self._writer.token_ids),
-            silence_s=silence_frames * frame_s,
+            silence_s=self._num_silence_frames(_SILENCE_WEIGHT) * frame_s,
             segment_s=self._num_frames * frame_s,
         )
+
+    def _num_silence_frames(self, weight: float) -> int:
+        """Say for how many frames up to now the neuron has gained at most so much."""
+        gained = self._recent_weights.flip(0).cumsum(0)
+        return int((gained <= weight).sum())
 
     def _segment(self, *, is_final: bool) -> Segment:
         writer, frame_s = self._writer, self._model.frame_ms / 1000

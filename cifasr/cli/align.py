@@ -1,19 +1,17 @@
 """`cifasr align`: write into cuts where each token ends."""
 
-import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from lhotse import CutSet
 from lhotse.supervision import AlignmentItem
 from lhotse.utils import fastcopy
-from rich.progress import track
 
-from cifasr.cli.output import err_console, print_json
+from cifasr.cli.output import print_json
+from cifasr.cli.progress import progress_bar
 from cifasr.data.batches import TOKEN_ALIGNMENT, Utterance, bucketed_batches, collate, load_cuts, load_utterance
 from cifasr.decoding.alignment import attention_borders, ctc_borders
 from cifasr.decoding.case import restore_case
@@ -51,22 +49,22 @@ def align(
         bucketed_batches(everything, max_seconds=batch_seconds, num_buckets=10, seed=0, epoch=0, shuffle=False)
     )
     aligned = {}
-    for batch in track(batches, description=f"align {cuts.name}", console=err_console, disable=not sys.stderr.isatty()):
-        utterances = [load_utterance(cut.drop_alignments(), recogniser.tokenizer) for cut in batch]
-        if case:
-            utterances = _restored(recogniser, utterances)
-        tensors = collate(utterances)
-        with torch.inference_mode():
+    with progress_bar() as bar:
+        for batch in bar.track(batches, description=f"align {cuts.name}"):
+            utterances = [load_utterance(cut.drop_alignments(), recogniser.tokenizer) for cut in batch]
+            if case:
+                utterances = _restored(recogniser, utterances)
+            tensors = collate(utterances)
             borders = borders_of(recogniser, tensors.feats, tensors.feat_lens, tensors.targets, tensors.target_lens)
-        for cut, utterance, ends in zip(batch, utterances, borders, strict=True):
-            inside = [min(end, cut.duration) for end in ends]  # the last frame may be longer than the audio
-            texts = _texts(recogniser.tokenizer, utterance.token_ids)
-            items = [
-                AlignmentItem(text, start, round(end - start, 3))
-                for text, start, end in zip(texts, [0.0, *inside], inside, strict=False)
-            ]
-            supervision = cut.supervisions[0].with_alignment(TOKEN_ALIGNMENT, items)
-            aligned[cut.id] = fastcopy(supervision, text=utterance.text) if case else supervision
+            for cut, utterance, ends in zip(batch, utterances, borders, strict=True):
+                inside = [min(end, cut.duration) for end in ends]  # the last frame may be longer than the audio
+                texts = _texts(recogniser.tokenizer, utterance.token_ids)
+                items = [
+                    AlignmentItem(text, start, round(end - start, 3))
+                    for text, start, end in zip(texts, [0.0, *inside], inside, strict=False)
+                ]
+                supervision = cut.supervisions[0].with_alignment(TOKEN_ALIGNMENT, items)
+                aligned[cut.id] = fastcopy(supervision, text=utterance.text) if case else supervision
     target = out or cuts
     part = target.with_name(f"part.{target.name}")
     # The cuts as they were read: those of a batch carry notes of the sampler's.

@@ -1,14 +1,14 @@
 """`cifasr prepare`: corpora to cuts."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from cifasr.cli.output import err_console, print_json
+from cifasr.cli.progress import progress_bar
 from cifasr.data.download import OPENSLR_URL, download_librispeech
 from cifasr.data.librispeech import SplitReport, prepare_librispeech
 
@@ -37,7 +37,7 @@ def librispeech(
     """Check a corpus laid out like LibriSpeech and write a manifest of cuts for each split."""
     if download and not split:
         raise typer.BadParameter("name what to fetch with --split, for example --split dev-clean")
-    with _progress_bar() as bar:
+    with progress_bar() as bar:
         if download:
             download_librispeech(corpus, split or [], base_url=mirror, progress=_shown_on(bar))
         reports = prepare_librispeech(
@@ -58,17 +58,6 @@ def _row(report: SplitReport) -> dict[str, str | int | float | None]:
         "left_out": len(report.faults),
         "path": None if report.path is None else str(report.path),
     }
-
-
-def _progress_bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-        console=err_console,
-        disable=not sys.stderr.isatty(),
-    )
 
 
 def _shown_on(bar: Progress) -> Callable[[str, int, int | None], None]:

@@ -26,6 +26,9 @@ _RESIDUE_WEIGHT = 0.1
 _SILENCE_HORIZON_S = 60
 """Longest silence that is measured; a longer one counts as this."""
 
+_LOUDEST_SAMPLE = 1000.0
+"""Clipping and resampling pass 1 by a little; what passes this is on another scale, and could overflow the power."""
+
 _PIECE_SAMPLES = 30 * SAMPLE_RATE_HZ
 """A long recording is heard in pieces, so that a segment's end copies no more than one of them."""
 
@@ -239,6 +242,8 @@ class StreamingRecognizer:
             raise AudioError(f"samples: wanted one channel of shape (S,), got shape {samples.shape}")
         if not np.isfinite(samples).all():
             raise AudioError("samples: wanted finite values, got NaN or infinity among them")
+        if (loudest := np.abs(samples).max(initial=0.0)) > _LOUDEST_SAMPLE:
+            raise AudioError(f"samples: wanted floats in [-1, 1), got {loudest:g} among them")
 
 
 def _start_frame(delay: float, fire_frame: int) -> float:

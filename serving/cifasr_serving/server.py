@@ -77,6 +77,8 @@ class SpeechServer:
 
     async def kill(self) -> None:
         """End at once; whatever runs is cut."""
+        if self._watch is not None:
+            self._watch.cancel()
         await self._server.stop(grace=0.2)  # what was written last still goes out
         await asyncio.get_running_loop().run_in_executor(None, self._scheduler.stop)
 

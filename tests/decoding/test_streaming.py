@@ -240,6 +240,8 @@ def test_after_the_end_of_the_input_nothing_is_heard(tiny_model, call):
         (np.zeros((2, 160), np.float32), r"shape \(2, 160\)"),
         (np.float32(0.0), r"shape \(\)"),
         (np.zeros(160, np.int16), "wanted floats .*, got int16"),
+        (np.array([0.0, -1e30], np.float32), r"wanted floats in \[-1, 1\), got 1e\+30 among them"),
+        (np.array([16_384.0, 0.0], np.float32), "got 16384 among them"),
     ],
 )
 def test_samples_of_another_kind_are_refused_and_the_stream_goes_on(tiny_model, samples, message):

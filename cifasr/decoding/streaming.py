@@ -5,6 +5,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from cifasr.audio.fbank import FRAME_MS
 from cifasr.audio.samples import SAMPLE_RATE_HZ, Samples
 from cifasr.config import Config
 from cifasr.decoding.endpoint import Endpointer, Observation
@@ -59,7 +60,8 @@ class StreamingRecognizer:
     Args:
         model: The recogniser; several streams may share it.
         options: Chunk and context.
-        endpointer: Ends segments by itself; None: one segment until `finish_segment` or `input_finished`.
+        endpointer: Ends segments by itself; None: one segment until `finish_segment` or `input_finished`, whose text
+            is kept whole: a stream without end wants an endpointer.
     """
 
     def __init__(
@@ -137,7 +139,7 @@ class StreamingRecognizer:
 
     def _begin_segment(self) -> None:
         model, options = self._model, self._options
-        chunk_feats = None if options.chunk_ms is None else options.chunk_ms // 10
+        chunk_feats = None if options.chunk_ms is None else options.chunk_ms // FRAME_MS
         self._features = FeatureStream(model.encoder, chunk_feats)
         self._encoder_state = model.encoder.init_state()
         self._estimator_state = model.estimator.init_state()

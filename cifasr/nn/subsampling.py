@@ -34,6 +34,12 @@ class Subsampling(nn.Module):
         for _ in range(3):
             num_bins = (num_bins + 1) // 2
         self.project = nn.Linear(num_channels * num_bins, d_model)
+        # By default what differs between frames starts at a tenth of what does not, and the blocks hear a constant.
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, feats: Tensor) -> Tensor:
         """Subsample.

@@ -15,7 +15,7 @@ from cifasr.decoding.streaming import StreamingOptions, StreamingRecognizer, tra
 from cifasr.errors import AudioError, ConfigError, StateError
 
 NUM_SAMPLES = 40_123
-MODELS = [("conformer", 4000, 1), ("conformer", 0, 5), ("whisper", 4000, 3), ("whisper", 0, 0)]  # seeds that write
+MODELS = [("conformer", 4000, 7), ("conformer", 0, 7), ("whisper", 4000, 3), ("whisper", 0, 0)]  # seeds that write
 EVERY_MODEL = pytest.mark.parametrize(("kind", "window_ms", "seed"), MODELS)
 OPTIONS = StreamingOptions(chunk_ms=320, left_context_ms=640, max_history_tokens=24, nothing_threshold=0.2)
 OFFLINE = OPTIONS.model_copy(update={"chunk_ms": None, "decode_chunk_ms": 320})

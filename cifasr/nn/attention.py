@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifasr.nn.state import State, keep_left
+
 
 class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention; keys and values are projected apart from queries, so that a stream keeps them.
@@ -59,6 +61,27 @@ class MultiHeadAttention(nn.Module):
         heads = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         output: Tensor = self.out(heads.transpose(1, 2).flatten(2))
         return output
+
+    def init_cache(self, num_streams: int) -> State:
+        """Make keys and values (B, H, 0, D / H) of streams in which nothing was heard yet."""
+        empty = torch.zeros(num_streams, self.num_heads, 0, self.out.out_features // self.num_heads)
+        return {"keys": empty, "values": empty}
+
+    def step(self, x: Tensor, cache: State, left_frames: int | None) -> tuple[Tensor, State]:
+        """Attend from the next chunk of a stream to itself and its past.
+
+        Args:
+            x: (B, n, D).
+            cache: From `init_cache` or the last step.
+            left_frames: How much of the past the next chunk may see; None for all.
+
+        Returns:
+            (B, n, D), and the cache of what follows.
+        """
+        new_keys, new_values = self.project_memory(x)
+        keys, kept_keys = keep_left(cache["keys"], new_keys, left_frames, dim=2)
+        values, kept_values = keep_left(cache["values"], new_values, left_frames, dim=2)
+        return self(x, keys, values), {"keys": kept_keys, "values": kept_values}
 
     def weights(self, x: Tensor, keys: Tensor, heads: list[int], mask: Tensor) -> Tensor:
         """Compute the attention weights of some heads, for alignments.

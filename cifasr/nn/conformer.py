@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from cifasr.audio.fbank import NUM_MELS
 from cifasr.nn.attention import MultiHeadAttention
-from cifasr.nn.encoder import Encoder, EncoderBlock, keep_left
-from cifasr.nn.state import State
+from cifasr.nn.encoder import Encoder, EncoderBlock
+from cifasr.nn.state import State, keep_left
 from cifasr.nn.subsampling import Subsampling
 
 
@@ -65,21 +65,15 @@ class ConformerBlock(EncoderBlock):
 
     def init_state(self, num_streams: int) -> State:
         """Make an empty past; the convolution's past is silence."""
-        heads, d_model = self.attention.num_heads, self.attention.out.out_features
-        empty = torch.zeros(num_streams, heads, 0, d_model // heads)
-        convolved = torch.zeros(num_streams, self.convolution.past_frames, d_model)
-        return {"keys": empty, "values": empty, "convolved": convolved}
+        convolved = torch.zeros(num_streams, self.convolution.past_frames, self.attention.out.out_features)
+        return self.attention.init_cache(num_streams) | {"convolved": convolved}
 
     def step(self, x: Tensor, state: State, left_frames: int | None) -> tuple[Tensor, State]:
         """Run on the next chunk; see `EncoderBlock`."""
         x = x + 0.5 * self.first_feed_forward(x)
-        normed = self.attention_norm(x)
-        new_keys, new_values = self.attention.project_memory(normed)
-        keys, kept_keys = keep_left(state["keys"], new_keys, left_frames, dim=2)
-        values, kept_values = keep_left(state["values"], new_values, left_frames, dim=2)
-        x = x + self.attention(normed, keys, values)
-        x, convolved = self._after_attention(x, state["convolved"])
-        return x, {"keys": kept_keys, "values": kept_values, "convolved": convolved}
+        attended, cache = self.attention.step(self.attention_norm(x), state, left_frames)
+        x, convolved = self._after_attention(x + attended, state["convolved"])
+        return x, cache | {"convolved": convolved}
 
     def _after_attention(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         convolved, past = self.convolution(self.convolution_norm(x), past)

@@ -125,12 +125,7 @@ class Decoder(nn.Module):
 
     def init_state(self) -> State:
         """Make the state of a stream in which nothing was written yet."""
-        parts = {}
-        for i, block in enumerate(self._typed_blocks()):
-            heads = block.self_attention.num_heads
-            empty = torch.zeros(1, heads, 0, block.self_attention.out.out_features // heads)
-            parts[str(i)] = {"keys": empty, "values": empty}
-        return merged(parts)
+        return merged({str(i): block.self_attention.init_cache(1) for i, block in enumerate(self._typed_blocks())})
 
     def step(
         self, tokens: Tensor, state: State, memory: list[tuple[Tensor, Tensor] | None], fired: Tensor | None = None

@@ -123,17 +123,3 @@ class Encoder(nn.Module):
 
     def _encoder_blocks(self) -> list[EncoderBlock]:
         return [block for block in self.blocks if isinstance(block, EncoderBlock)]
-
-
-def keep_left(past: Tensor, new: Tensor, left_frames: int | None, dim: int) -> tuple[Tensor, Tensor]:
-    """Put a chunk behind its past, and cut the past that the next chunk will see.
-
-    Returns:
-        everything: ``past`` and ``new`` along ``dim``.
-        kept: The last ``left_frames`` of it; all for None.
-    """
-    everything = torch.cat([past, new], dim=dim)
-    if left_frames is None:
-        return everything, everything
-    first = max(0, everything.shape[dim] - left_frames)
-    return everything, everything.narrow(dim, first, everything.shape[dim] - first)

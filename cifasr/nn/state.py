@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
@@ -16,3 +17,17 @@ def scoped(state: Mapping[str, Tensor], scope: str) -> State:
 def merged(parts: Mapping[str, Mapping[str, Tensor]]) -> State:
     """Join the states of several modules, each under its scope: the inverse of `scoped`."""
     return {f"{scope}.{key}": value for scope, part in parts.items() for key, value in part.items()}
+
+
+def keep_left(past: Tensor, new: Tensor, left_frames: int | None, dim: int) -> tuple[Tensor, Tensor]:
+    """Put a chunk behind its past, and cut the past that the next chunk will see.
+
+    Returns:
+        everything: ``past`` and ``new`` along ``dim``.
+        kept: The last ``left_frames`` of it; all for None.
+    """
+    everything = torch.cat([past, new], dim=dim)
+    if left_frames is None:
+        return everything, everything
+    first = max(0, everything.shape[dim] - left_frames)
+    return everything, everything.narrow(dim, first, everything.shape[dim] - first)

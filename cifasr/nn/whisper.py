@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cifasr.audio.fbank import NUM_MELS
 from cifasr.nn.attention import MultiHeadAttention
-from cifasr.nn.encoder import Encoder, EncoderBlock, keep_left
+from cifasr.nn.encoder import Encoder, EncoderBlock
 from cifasr.nn.state import State
 
 NUM_POSITIONS = 1500
@@ -34,18 +34,13 @@ class WhisperBlock(EncoderBlock):
 
     def init_state(self, num_streams: int) -> State:
         """Make an empty past."""
-        heads = self.attention.num_heads
-        empty = torch.zeros(num_streams, heads, 0, self.attention.out.out_features // heads)
-        return {"keys": empty, "values": empty}
+        return self.attention.init_cache(num_streams)
 
     def step(self, x: Tensor, state: State, left_frames: int | None) -> tuple[Tensor, State]:
         """Run on the next chunk; see `EncoderBlock`."""
-        normed = self.attention_norm(x)
-        new_keys, new_values = self.attention.project_memory(normed)
-        keys, kept_keys = keep_left(state["keys"], new_keys, left_frames, dim=2)
-        values, kept_values = keep_left(state["values"], new_values, left_frames, dim=2)
-        x = x + self.attention(normed, keys, values)
-        return x + self.feed_forward(self.feed_forward_norm(x)), {"keys": kept_keys, "values": kept_values}
+        attended, state = self.attention.step(self.attention_norm(x), state, left_frames)
+        x = x + attended
+        return x + self.feed_forward(self.feed_forward_norm(x)), state
 
 
 class WhisperEncoder(Encoder):

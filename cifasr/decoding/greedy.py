@@ -1,5 +1,7 @@
 """Greedy decoding of one segment: the decoder is asked once a firing, and what it writes never changes."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,20 @@ from cifasr.nn.state import State, merged, scoped
 
 _MAX_UNASKED = 32
 """Tokens that the end of a segment may bring beyond the firings; more would be a decoder that does not stop."""
+
+
+class Firing(NamedTuple):
+    """What the neuron says of a token.
+
+    Attributes:
+        embedding: (D,) what it fired.
+        start_frame: Where the token began, in frames of the segment.
+        fire_frame: Frame of the firing.
+    """
+
+    embedding: Tensor
+    start_frame: float
+    fire_frame: int
 
 
 class GreedyWriter:
@@ -38,6 +54,7 @@ class GreedyWriter:
         self.fire_frames: list[int] = []
         self.num_firings = 0
         self.num_calls = 0
+        self._waiting: list[Firing] = []
 
     def see(self, encoder_out: Tensor) -> None:
         """Move the window on.
@@ -51,37 +68,35 @@ class GreedyWriter:
             for old, add in zip(self._memory, new, strict=True)
         ]
 
-    def fire(self, embedding: Tensor, start_frame: float, fire_frame: int) -> bool:
-        """Ask the decoder what a firing means.
-
-        Args:
-            embedding: (D,) what the neuron fired.
-            start_frame: Where its token began, in frames of the segment.
-            fire_frame: Frame of the firing.
-
-        Returns:
-            Whether a token was written; False for "nothing".
-        """
+    def fire(self, firing: Firing) -> None:
+        """Note a firing; `answer` asks what it means."""
         self.num_firings += 1
-        return self._ask(embedding, start_frame, fire_frame)
+        self._waiting.append(firing)
+
+    def answer(self, before_frame: int) -> None:
+        """Ask the decoder about the firings up to a frame, in their order."""
+        while self._waiting and self._waiting[0].fire_frame < before_frame:
+            self._ask(self._waiting.pop(0))
 
     def flush(self, last_frame: int) -> None:
-        """At the end of a segment ask on until "nothing", so that a firing that is missing loses nothing.
+        """At the end of a segment answer all firings, and ask on until "nothing": one that is missing loses nothing.
 
         Args:
             last_frame: The segment's.
         """
+        self.answer(last_frame + 1)
         if self._model.window_frames == 0:
             return  # without a window there is nothing to hear but firings
         silence = torch.zeros(self._model.config.encoder.d_model)
         for _ in range(_MAX_UNASKED):
             start = self.fire_frames[-1] if self.fire_frames else 0
-            if not self._ask(silence, start, last_frame):
+            if not self._ask(Firing(silence, start, last_frame)):
                 return
 
     def state(self) -> State:
         """Take the state out."""
         memory = {str(i): {"keys": kv[0], "values": kv[1]} for i, kv in enumerate(self._memory) if kv is not None}
+        no_firings = torch.zeros(0, self._model.config.encoder.d_model)
         written = {
             "token_ids": torch.tensor(self.token_ids, dtype=torch.int64),
             "confidences": torch.tensor(self.confidences, dtype=torch.float64),
@@ -89,6 +104,9 @@ class GreedyWriter:
             "fire_frames": torch.tensor(self.fire_frames, dtype=torch.int64),
             "pending": torch.tensor(self._pending, dtype=torch.int64),
             "counts": torch.tensor([self.num_firings, self.num_calls]),
+            "waiting": torch.stack([firing.embedding for firing in self._waiting]) if self._waiting else no_firings,
+            "waiting_starts": torch.tensor([firing.start_frame for firing in self._waiting], dtype=torch.float64),
+            "waiting_frames": torch.tensor([firing.fire_frame for firing in self._waiting], dtype=torch.int64),
         }
         return merged({"memory": merged(memory), "decoder": self._decoder_state, "written": written})
 
@@ -105,12 +123,19 @@ class GreedyWriter:
         self.fire_frames = written["fire_frames"].tolist()
         self._pending = written["pending"].tolist()
         self.num_firings, self.num_calls = written["counts"].tolist()
+        starts, frames = written["waiting_starts"].tolist(), written["waiting_frames"].tolist()
+        self._waiting = [Firing(*firing) for firing in zip(written["waiting"], starts, frames, strict=True)]
 
-    def _ask(self, embedding: Tensor, start_frame: float, fire_frame: int) -> bool:
+    def _ask(self, firing: Firing) -> bool:
+        """Ask the decoder for the next token.
+
+        Returns:
+            Whether one was written; False for "nothing".
+        """
         self.num_calls += 1
         self._bound_history()
-        fired = torch.zeros(1, len(self._pending), len(embedding))
-        fired[0, -1] = embedding
+        fired = torch.zeros(1, len(self._pending), len(firing.embedding))
+        fired[0, -1] = firing.embedding
         tokens = torch.tensor([self._pending])
         logits, state = self._model.decoder.step(tokens, self._decoder_state, self._memory, fired)
         logits[self._forbidden] = -torch.inf
@@ -125,8 +150,8 @@ class GreedyWriter:
         self._pending = [int(token)]
         self.token_ids.append(int(token))
         self.confidences.append(float(probability))
-        self.start_frames.append(start_frame)
-        self.fire_frames.append(fire_frame)
+        self.start_frames.append(firing.start_frame)
+        self.fire_frames.append(firing.fire_frame)
         return True
 
     def _bound_history(self) -> None:

@@ -10,7 +10,7 @@ from cifasr.audio.samples import SAMPLE_RATE_HZ, Samples
 from cifasr.config import Config
 from cifasr.decoding.endpoint import Endpointer, Observation
 from cifasr.decoding.features import FeatureStream
-from cifasr.decoding.greedy import GreedyWriter
+from cifasr.decoding.greedy import Firing, GreedyWriter
 from cifasr.decoding.result import Result, Segment
 from cifasr.decoding.words import words_of
 from cifasr.errors import AudioError, StateError
@@ -43,6 +43,9 @@ class StreamingOptions(Config):
     chunk_ms: int | None = Field(640, description="audio heard at a time; also the wait for each word")
     left_context_ms: int | None = Field(10240, ge=0, description="past that the encoder keeps; None: all of it")
     decode_chunk_ms: int = Field(640, gt=0, description="how often the decoder is asked in the offline mode")
+    hold_ms: int = Field(
+        0, ge=0, description="a token that ends less than this before a chunk's end is asked for with the next chunk"
+    )
     max_history_tokens: int = Field(
         128, ge=16, description="tokens the decoder looks back on, if it knows as many places"
     )
@@ -75,6 +78,7 @@ class StreamingRecognizer:
         self._ask_frames = context.chunk_frames
         if self._ask_frames is None:
             self._ask_frames = model.context(self._options.decode_chunk_ms, None).chunk_frames or 1
+        self._hold_frames = self._options.hold_ms // model.frame_ms
         self._index = 0
         self._start_sample = 0
         self._finished = False
@@ -180,13 +184,15 @@ class StreamingRecognizer:
         for u in range(int(fired.token_lens[0])):
             fire_frame = int(fired.fire_frames[0, u])
             start_frame = _start_frame(float(fired.delays[0, u]), fire_frame)
-            self._writer.fire(fired.acoustic_embeds[0, u], start_frame, fire_frame)
+            self._writer.fire(Firing(fired.acoustic_embeds[0, u], start_frame, fire_frame))
+        self._writer.answer(before_frame=self._num_frames - self._hold_frames)
 
     def _end_segment(self, *, hear_pending: bool) -> tuple[Segment, ...]:
         """Write what is still to be written, and begin the next segment where this one's audio ended."""
         if hear_pending:
             for feats in self._features.finish():
                 self._hear_chunk(feats)
+        self._writer.answer(before_frame=self._num_frames)
         neuron = self._model.config.neuron
         tail, self._neuron = cif_flush(self._neuron, threshold=neuron.threshold, tail_threshold=neuron.tail_threshold)
         fired = self._writer.fire_frames[-1:] or [0]
@@ -194,7 +200,7 @@ class StreamingRecognizer:
         if self._num_frames:
             if int(tail.token_lens[0]):
                 start_frame = _start_frame(float(tail.delays[0, 0]), last_frame)
-                self._writer.fire(tail.acoustic_embeds[0, 0], start_frame, last_frame)
+                self._writer.fire(Firing(tail.acoustic_embeds[0, 0], start_frame, last_frame))
             self._writer.flush(last_frame)
         final = self._segment(is_final=True)
         self._start_sample += self._features.num_samples - (0 if hear_pending else self._features.num_pending_samples)

@@ -18,6 +18,7 @@ NUM_SAMPLES = 40_123
 MODELS = [("conformer", 4000, 7), ("conformer", 0, 7), ("whisper", 4000, 3), ("whisper", 0, 0)]  # seeds that write
 EVERY_MODEL = pytest.mark.parametrize(("kind", "window_ms", "seed"), MODELS)
 OPTIONS = StreamingOptions(chunk_ms=320, left_context_ms=640, max_history_tokens=24, nothing_threshold=0.2)
+HOLDING = OPTIONS.model_copy(update={"hold_ms": 240})
 OFFLINE = OPTIONS.model_copy(update={"chunk_ms": None, "decode_chunk_ms": 320})
 SHORT_SEGMENTS = TrailingSilence(EndpointConfig(max_utterance_s=0.9))
 
@@ -72,8 +73,8 @@ def test_some_firings_write_nothing(tiny_model, kind, window_ms, seed):
 @EVERY_MODEL
 @pytest.mark.parametrize(
     ("options", "endpointer"),
-    [(OPTIONS, None), (OPTIONS, SHORT_SEGMENTS), (OFFLINE, None)],
-    ids=["one segment", "endpointer", "offline"],
+    [(OPTIONS, None), (OPTIONS, SHORT_SEGMENTS), (HOLDING, None), (OFFLINE, None)],
+    ids=["one segment", "endpointer", "holding", "offline"],
 )
 @settings(max_examples=5)
 @given(data=st.data())
@@ -107,20 +108,38 @@ def test_a_long_recording_in_one_call_is_what_its_pieces_are(tiny_model):
     )
 
 
+@pytest.mark.parametrize("hold_ms", [80, 320, 1000])
+def test_a_token_near_a_chunks_end_waits_for_the_next(tiny_model, hold_ms):
+    model = tiny_model("whisper", seed=3)
+    options = OPTIONS.model_copy(update={"hold_ms": hold_ms})
+    recognizer = StreamingRecognizer(model, options)
+
+    num_waiting = 0
+    for num_chunks in range(1, 8):
+        partial = recognizer.accept_waveform(noise(16_000)[5120 * (num_chunks - 1) : 5120 * num_chunks]).partial
+        heard_ms = round(partial.end_s * 1000)
+        assert all((frame + 1) * model.frame_ms <= heard_ms - hold_ms for frame in partial.fire_frames)
+        num_waiting += partial.num_firings - partial.num_decoder_calls
+    assert num_waiting > 0
+    (final,) = recognizer.input_finished().finals
+    assert final.num_decoder_calls >= final.num_firings
+
+
 @EVERY_MODEL
+@pytest.mark.parametrize("options", [OPTIONS, HOLDING], ids=["", "holding"])
 @pytest.mark.parametrize("place", [0, 1, 5120, 12_345, 30_000, NUM_SAMPLES])
-def test_a_state_from_disk_goes_on_as_if_nothing_had_been(tiny_model, tmp_path, kind, window_ms, seed, place):
+def test_a_state_from_disk_goes_on_as_if_nothing_had_been(tiny_model, tmp_path, kind, window_ms, seed, options, place):
     samples, model = noise(NUM_SAMPLES), tiny_model(kind, window_ms=window_ms, seed=seed)
-    first = StreamingRecognizer(model, OPTIONS, SHORT_SEGMENTS)
+    first = StreamingRecognizer(model, options, SHORT_SEGMENTS)
     before = first.accept_waveform(samples[:place]).finals
     save_file(first.state(), tmp_path / "state")
 
-    second = StreamingRecognizer(model, OPTIONS, SHORT_SEGMENTS)
+    second = StreamingRecognizer(model, options, SHORT_SEGMENTS)
     second.restore(load_file(tmp_path / "state"))
 
     after = finals_of(second, samples[place:])
     assert after == finals_of(first, samples[place:])
-    assert [*before, *after] == transcribe(model, samples, OPTIONS, SHORT_SEGMENTS)
+    assert [*before, *after] == transcribe(model, samples, options, SHORT_SEGMENTS)
 
 
 def test_a_restored_state_shows_the_same_partial_and_the_same_state(tiny_model):

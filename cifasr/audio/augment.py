@@ -1,4 +1,4 @@
-"""What makes the same speech sound new: speed, noise, rooms and level on samples, masks on features.
+"""What makes the same speech sound new: speed, noise, rooms, bandwidth and level on samples, masks on features.
 
 All draws come from the generator handed in, and inputs are never written to.
 """
@@ -8,7 +8,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from cifasr.audio.samples import Samples
+from cifasr.audio.samples import SAMPLE_RATE_HZ, Samples
 
 _MAX_TIME_MASK_SHARE = 5  # a mask hides at most one frame in so many, so that short utterances keep their words
 
@@ -31,6 +31,22 @@ def perturb_speed(samples: Samples, factor: float) -> Samples:
     if factor == 1.0:
         return samples.copy()
     result: Samples = soxr.resample(samples, factor, 1.0, quality="HQ")
+    return result
+
+
+def limit_band(samples: Samples, highest_hz: float) -> Samples:
+    """Take the high frequencies away, as a telephone or a low sample rate does.
+
+    Args:
+        samples: (S,) float32 at 16 kHz.
+        highest_hz: What is above it is lost; > 0 and at most 8000.
+
+    Returns:
+        (S,) float32.
+    """
+    narrow = soxr.resample(samples, SAMPLE_RATE_HZ, 2 * highest_hz, quality="HQ")
+    wide = soxr.resample(narrow, 2 * highest_hz, SAMPLE_RATE_HZ, quality="HQ")[: len(samples)]
+    result: Samples = np.pad(wide, (0, len(samples) - len(wide)))
     return result
 
 

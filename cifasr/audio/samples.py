@@ -26,6 +26,9 @@ _FORMATS = {
     ".opus": ("OGG", "OPUS"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
+AUDIO_SUFFIXES = tuple(_FORMATS)
+"""Suffixes of files that are read and written, in lower case."""
+
 _BLOCK_SAMPLES = 65_536
 _UNKNOWN_LENGTH_SAMPLES = 2**63 - 1  # what libsndfile says of a FLAC stream without a length
 _UNKNOWN_LENGTH_BYTES = 0x7FFF_0000  # WAV headers written before the length was known hold about this or more

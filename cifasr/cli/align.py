@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from lhotse import CutSet
 from lhotse.supervision import AlignmentItem
@@ -18,6 +19,7 @@ from cifasr.decoding.case import restore_case
 from cifasr.models.checkpoint import load_checkpoint
 from cifasr.models.cif_asr import CifAsr
 from cifasr.text.tokenizer import Tokenizer
+from cifasr.training.dtype import autocast
 
 
 class AlignBy(StrEnum):
@@ -49,7 +51,7 @@ def align(
         bucketed_batches(everything, max_seconds=batch_seconds, num_buckets=10, seed=0, epoch=0, shuffle=False)
     )
     aligned = {}
-    with progress_bar() as bar:
+    with progress_bar() as bar, autocast("auto", torch.device("cpu")):
         for batch in bar.track(batches, description=f"align {cuts.name}"):
             utterances = [load_utterance(cut.drop_alignments(), recogniser.tokenizer) for cut in batch]
             if case:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cifasr.audio.samples import read_samples
+from cifasr.audio.samples import AUDIO_SUFFIXES, read_samples
 from cifasr.cli.output import err_console, print_json
 from cifasr.cli.progress import progress_bar
 from cifasr.config import parse_config
@@ -16,8 +16,6 @@ from cifasr.decoding.streaming import StreamingOptions
 from cifasr.decoding.streaming import transcribe as recognise
 from cifasr.errors import AudioError, ConfigError
 from cifasr.models.pretrained import load_model
-
-_AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 
 
 def transcribe(
@@ -77,10 +75,10 @@ def _sources(files: Sequence[Path]) -> tuple[list[Path], int]:
     for path in files:
         if not path.is_dir():
             sources.append(path)
-        elif found := sorted(f for f in path.rglob("*") if f.suffix.lower() in _AUDIO_SUFFIXES and f.is_file()):
+        elif found := sorted(f for f in path.rglob("*") if f.suffix.lower() in AUDIO_SUFFIXES and f.is_file()):
             sources += found
         else:
-            _complain(AudioError(f"{path}: no audio files in this folder, wanted {', '.join(sorted(_AUDIO_SUFFIXES))}"))
+            _complain(AudioError(f"{path}: no audio files in this folder, wanted {', '.join(AUDIO_SUFFIXES)}"))
             num_empty += 1
     return sources, num_empty
 

@@ -1,5 +1,6 @@
 """What a recipe may say; its file holds the differences from these defaults."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -26,6 +27,13 @@ class AugmentConfig(Config):
     level_db: float = Field(6.0, ge=0.0, description="level is changed by up to this much, up or down")
     silence_seconds: float = Field(2.0, ge=0.0, description="longest faint noise put before or after the speech")
     silence_probability: float = Field(0.3, ge=0.0, le=1.0)
+    room_folder: Path | None = Field(None, description="impulse responses, audio files at any depth")
+    room_probability: float = Field(0.3, ge=0.0, le=1.0, description="of speech sounding in one of the rooms")
+    noise_folder: Path | None = Field(None, description="noises, audio files at any depth")
+    noise_probability: float = Field(0.5, ge=0.0, le=1.0)
+    snr_db: tuple[float, float] = Field((5.0, 30.0), description="least and most speech over noise")
+    band_probability: float = Field(0.0, ge=0.0, le=1.0, description="of losing the high frequencies, as telephones do")
+    band_hz: tuple[float, float] = Field((3400.0, 7000.0), description="least and most bandwidth then")
     num_freq_masks: int = Field(2, ge=0)
     freq_width: int = Field(15, ge=0, description="largest mask, in mel bins")
     frames_per_time_mask: int = Field(300, gt=0, description="one time mask for each stretch of so many 10 ms frames")
@@ -45,6 +53,13 @@ class StreamingConfig(Config):
         0.35, ge=0.0, le=1.0, description='of a token cut by a chunk\'s end being asked for there: "nothing"'
     )
     history_noise: float = Field(0.04, ge=0.0, le=1.0, description="share of the history replaced by random tokens")
+
+    border_firing: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="of an utterance whose tokens are fired at their true borders, in place of the neuron's",
+    )
 
     @model_validator(mode="after")
     def _delays_are_a_distribution(self) -> "StreamingConfig":

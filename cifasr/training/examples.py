@@ -7,13 +7,15 @@ resumed run draws what the uninterrupted one does, and an utterance is the same 
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from lhotse.cut import Cut
 
-from cifasr.audio.augment import change_level, perturb_speed, spec_augment
-from cifasr.audio.samples import SAMPLE_RATE_HZ, Samples
+from cifasr.audio.augment import change_level, limit_band, mix_noise, perturb_speed, reverberate, spec_augment
+from cifasr.audio.samples import AUDIO_SUFFIXES, SAMPLE_RATE_HZ, Samples, read_samples
 from cifasr.data.batches import Batch, Utterance, collate, load_utterance
 from cifasr.errors import DataError
 from cifasr.models.cif_asr import CifAsr
@@ -40,6 +42,7 @@ class Examples:
         first_frame: (B, 1) int64, the place of each utterance in an imagined stream.
         speech_starts: (B,) int64, encoder frames of silence that were put before each utterance.
         speech_ends: (B,) int64, a little after the last token of each; None where the cuts were not aligned.
+        fired_at_borders: (B,) bool, the utterances in which tokens are fired at their true borders.
     """
 
     batch: Batch
@@ -49,6 +52,7 @@ class Examples:
     first_frame: torch.Tensor
     speech_starts: torch.Tensor
     speech_ends: torch.Tensor | None
+    fired_at_borders: torch.Tensor
 
 
 def make_examples(cuts: Sequence[Cut], model: CifAsr, config: TrainConfig, step: int) -> Examples:
@@ -96,7 +100,8 @@ def make_examples(cuts: Sequence[Cut], model: CifAsr, config: TrainConfig, step:
     if token_ends is not None:
         last = (batch.target_lens - 1).clamp_min(0)[:, None]
         speech_ends = token_ends.gather(1, last)[:, 0] + -(-UNCLEAR_MS // model.frame_ms)
-    return Examples(batch, collate_queries(queries), context, token_ends, first_frame, starts, speech_ends)
+    at_borders = torch.tensor([rng.random() < config.streaming.border_firing for rng in rngs])
+    return Examples(batch, collate_queries(queries), context, token_ends, first_frame, starts, speech_ends, at_borders)
 
 
 def draw_context(model: CifAsr, config: StreamingConfig, rng: np.random.Generator) -> tuple[int, Context]:
@@ -108,20 +113,44 @@ def draw_context(model: CifAsr, config: StreamingConfig, rng: np.random.Generato
 
 
 def augment_utterance(utterance: Utterance, config: AugmentConfig, rng: np.random.Generator) -> Utterance:
-    """Change speed and level, and put faint noise before and after; borders move along."""
+    """Change speed, room, noise, bandwidth and level, and put faint noise before and after; borders move along.
+
+    Raises:
+        DataError: A folder of sounds has none in it.
+        AudioError: A sound cannot be decoded.
+    """
     speed = float(rng.choice(config.speeds))
     samples = perturb_speed(utterance.samples, speed)
-    samples = change_level(samples, float(rng.uniform(-config.level_db, config.level_db)))
+    if config.room_folder is not None and rng.random() < config.room_probability:
+        samples = reverberate(samples, _draw_sound(config.room_folder, rng))
     before, after = _faint_noise(config, rng), _faint_noise(config, rng)
+    samples = np.concatenate([before, samples, after])
+    if config.noise_folder is not None and rng.random() < config.noise_probability:
+        samples = mix_noise(samples, _draw_sound(config.noise_folder, rng), float(rng.uniform(*config.snr_db)), rng)
+    if config.band_probability > 0 and rng.random() < config.band_probability:
+        samples = limit_band(samples, float(rng.uniform(*config.band_hz)))
     ends = utterance.token_ends_s
     if ends is not None:
         ends = [end / speed + len(before) / SAMPLE_RATE_HZ for end in ends]
     return replace(
         utterance,
-        samples=np.concatenate([before, samples, after]),
+        samples=change_level(samples, float(rng.uniform(-config.level_db, config.level_db))),
         speech_start_s=len(before) / SAMPLE_RATE_HZ,
         token_ends_s=ends,
     )
+
+
+def _draw_sound(folder: Path, rng: np.random.Generator) -> Samples:
+    paths = _sounds_in(folder)
+    return read_samples(paths[int(rng.integers(len(paths)))])
+
+
+@cache
+def _sounds_in(folder: Path) -> tuple[Path, ...]:
+    paths = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES))
+    if not paths:
+        raise DataError(f"{folder}: wanted a folder with sounds ({', '.join(AUDIO_SUFFIXES)}), found none in it")
+    return paths
 
 
 def _faint_noise(config: AugmentConfig, rng: np.random.Generator) -> Samples:

@@ -71,6 +71,9 @@ class Objective(nn.Module):
             return None
         targets = examples.batch.targets
         neuron = self.model.config.neuron
+        if examples.token_ends is not None:
+            weight = border_weights(examples.token_ends, examples.batch.target_lens, alpha.shape[1])
+            alpha = torch.where(examples.fired_at_borders[:, None], weight, alpha)
         output = cif(
             encoder_out,
             lens,
@@ -90,3 +93,22 @@ def _figures(logits: Tensor, answers: Tensor, alpha: Tensor, lens: Tensor, targe
     count_error = (weight - target_lens).abs().sum()
     num_utterances = torch.tensor(alpha.shape[0], device=alpha.device)
     return {"accuracy": Term(right, asked.sum(), 0.0), "count_error": Term(count_error, num_utterances, 0.0)}
+
+
+def border_weights(token_ends: Tensor, target_lens: Tensor, num_frames: int) -> Tensor:
+    """Spread one unit of weight evenly over the frames of each token: what a neuron that knows the borders would get.
+
+    Args:
+        token_ends: (B, U) int64, one past each token's last frame, not falling.
+        target_lens: (B,) int64.
+        num_frames: T.
+
+    Returns:
+        (B, T) float32. A token that ends in the frame of the one before shares that frame.
+    """
+    ends = token_ends.clamp(1, num_frames)
+    starts = torch.minimum(torch.nn.functional.pad(ends[:, :-1], (1, 0)), ends - 1)
+    frame = torch.arange(num_frames, device=ends.device)
+    inside = (frame >= starts[..., None]) & (frame < ends[..., None])  # (B, U, T)
+    inside &= ~padding_mask(target_lens, ends.shape[1])[..., None]
+    return (inside / (ends - starts)[..., None]).sum(1)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cifasr.audio.augment import change_level, mix_noise, perturb_speed, reverberate, spec_augment
+from cifasr.audio.augment import change_level, limit_band, mix_noise, perturb_speed, reverberate, spec_augment
 
 
 def tone(hz, num_samples=16_000):
@@ -31,6 +31,17 @@ def test_speed_moves_length_and_pitch_together(factor, num_samples):
 def test_a_speed_of_zero_is_refused():
     with pytest.raises(ValueError, match="above 0, got 0"):
         perturb_speed(tone(400), 0)
+
+
+@pytest.mark.parametrize("num_samples", [15_999, 16_000])
+def test_a_narrow_band_loses_what_is_above_it_and_keeps_the_rest(num_samples):
+    low, high = tone(1_000, num_samples), tone(5_000, num_samples)
+
+    narrow = limit_band(low + high, 3_400.0)
+
+    assert narrow.shape == low.shape
+    assert narrow.dtype == np.float32
+    np.testing.assert_allclose(narrow[1_000:-1_000], low[1_000:-1_000], atol=2e-3)
 
 
 def test_level_is_changed_by_decibels():

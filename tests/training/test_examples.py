@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from cifasr.audio.fbank import log_mel
+from cifasr.audio.samples import write_samples
 from cifasr.config import parse_config
 from cifasr.data.batches import Utterance, load_utterance
 from cifasr.errors import DataError
@@ -49,6 +50,38 @@ def test_borders_move_with_speed_and_with_the_noise_before():
     ends = [moved.token_ends_s[0] for moved in heard]
     assert min(ends) < 0.625 < max(ends)
     assert utterance.samples.sum() == 1.0  # what came in is as it was
+
+
+def test_speech_sounds_in_rooms_and_noise_and_loses_its_high_frequencies(tmp_path):
+    echo = np.zeros(4_000, np.float32)
+    echo[[0, 3_200]] = 1.0, 0.5
+    hiss = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    for name, sound in {"rooms/a/echo.flac": 0.9 * echo, "noises/hiss.wav": hiss}.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        write_samples(tmp_path / name, sound, 16_000)
+    samples = np.zeros(16_000, np.float32)
+    samples[4_000] = 0.5
+    click = Utterance("a", samples, "Go", [4], [0.25])
+    still = AugmentConfig.model_validate(STILL)
+
+    def heard(**changes):
+        return augment_utterance(click, still.model_copy(update=changes), np.random.default_rng(0)).samples
+
+    in_room = heard(room_folder=tmp_path / "rooms", room_probability=1.0)
+    assert in_room[7_200] / in_room[4_000] == pytest.approx(0.5, rel=0.01)
+    noisy = heard(noise_folder=tmp_path / "noises", noise_probability=1.0, snr_db=(20.0, 20.0))
+    noise = noisy - samples
+    assert np.mean(samples**2) / np.mean(noise**2) == pytest.approx(100, rel=0.1)
+    narrow = np.abs(np.fft.rfft(heard(band_probability=1.0, band_hz=(4000.0, 4000.0))))
+    assert narrow[5_000:].max() < 0.01 * narrow[:3_000].min()
+    np.testing.assert_array_equal(heard(room_folder=tmp_path / "rooms", room_probability=0.0), samples)
+
+
+def test_a_folder_without_sounds_is_named(tmp_path):
+    config = AugmentConfig(noise_folder=tmp_path, noise_probability=1.0)
+
+    with pytest.raises(DataError, match=f"{tmp_path}: wanted a folder with sounds"):
+        augment_utterance(Utterance("a", np.ones(800, np.float32), "Go", [4], None), config, np.random.default_rng(0))
 
 
 def test_an_utterance_without_borders_has_none_afterwards():

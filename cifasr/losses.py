@@ -33,6 +33,42 @@ def token_cross_entropy(logits: Tensor, answers: Tensor, label_smoothing: float)
     return total, (answers != IGNORE).sum()
 
 
+def soft_cross_entropy(logits: Tensor, teacher_logits: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    """How far a pupil's distribution of tokens is from its teacher's: Kullback-Leibler, at temperature 1.
+
+    Args:
+        logits: (B, L, V) of the pupil.
+        teacher_logits: (B, L, V).
+        asked: (B, L) bool, where to compare.
+
+    Returns:
+        Sum in nat, and the number of places compared.
+
+    Source:
+        Hinton, Vinyals and Dean 2015, arXiv:1503.02531.
+    """
+    pupil = torch.log_softmax(logits[asked].float(), dim=-1)
+    teacher = torch.log_softmax(teacher_logits[asked].float(), dim=-1)
+    return F.kl_div(pupil, teacher, log_target=True, reduction="sum"), asked.sum()
+
+
+def frame_distance(frames: Tensor, teacher_frames: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+    """How far a pupil's encoder frames are from its teacher's: squared error over the variance of the teacher's.
+
+    Args:
+        frames: (B, T, D) of the pupil.
+        teacher_frames: (B, T, D).
+        lens: (B,) int64.
+
+    Returns:
+        Sum over frames, and their number. A pupil that gives out the teacher's mean frame is at 1.
+    """
+    inside = ~padding_mask(lens, frames.shape[1])
+    pupil, teacher = frames[inside].float(), teacher_frames[inside].float()
+    variance = teacher.var(0, correction=0).sum().clamp_min(1e-6)
+    return (pupil - teacher).square().sum() / variance, inside.sum()
+
+
 def border_loss(alpha: Tensor, lens: Tensor, token_ends: Tensor, target_lens: Tensor) -> tuple[Tensor, Tensor]:
     """Hold the weight between true borders to the number of tokens there.
 

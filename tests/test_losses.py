@@ -3,7 +3,16 @@ import math
 import pytest
 import torch
 
-from cifasr.losses import IGNORE, border_loss, ctc_loss, quantity_loss, silence_loss, token_cross_entropy
+from cifasr.losses import (
+    IGNORE,
+    border_loss,
+    ctc_loss,
+    frame_distance,
+    quantity_loss,
+    silence_loss,
+    soft_cross_entropy,
+    token_cross_entropy,
+)
 
 
 def smooth_l1(error):
@@ -174,3 +183,26 @@ def test_ctc_reads_nothing_past_the_lengths():
 
     assert float(got[0]) == float(want[0])
     assert int(got[1]) == int(want[1]) == 2
+
+
+def test_soft_cross_entropy_is_the_divergence_from_the_teacher_where_asked():
+    pupil = torch.tensor([[[0.5, 0.5], [0.9, 0.1], [0.5, 0.5]]]).log()
+    teacher = torch.tensor([[[0.8, 0.2], [0.9, 0.1], [0.1, 0.9]]]).log() + 3.0  # logits are known up to a constant
+
+    total, count = soft_cross_entropy(pupil, teacher, torch.tensor([[True, True, False]]))
+
+    assert float(total) == pytest.approx(0.8 * math.log(1.6) + 0.2 * math.log(0.4))
+    assert int(count) == 2
+
+
+def test_frames_are_as_far_as_the_teachers_variance_where_the_pupil_knows_only_its_mean():
+    teacher = torch.randn(2, 5, 3) * 4 + 1
+    lens = torch.tensor([5, 2])
+    valid = torch.cat([teacher[0], teacher[1, :2]])
+    teacher[1, 2:] = torch.nan
+
+    total, count = frame_distance(valid.mean(0).expand(2, 5, 3), teacher, lens)
+
+    assert int(count) == 7
+    assert float(total) == pytest.approx(7.0, rel=1e-5)
+    assert float(frame_distance(teacher, teacher, lens)[0]) == 0.0

@@ -78,6 +78,14 @@ class LossConfig(Config):
     ctc: float = Field(0.0, ge=0.0)
 
 
+class TeacherConfig(Config):
+    """A model that hears each whole utterance undisturbed, and what the pupil takes from it; 0 leaves a loss out."""
+
+    checkpoint: Path = Field(description="with the pupil's vocabulary and width, such as the one it started from")
+    frames: float = Field(1.0, ge=0.0, description="weight of the distance between the encoders' frames")
+    tokens: float = Field(0.5, ge=0.0, description="weight of the teacher's distribution of each token")
+
+
 class OptimConfig(Config):
     """AdamW with one learning rate for each part, warm-up, a flat stretch and a cosine to zero."""
 
@@ -117,6 +125,7 @@ class TrainConfig(Config):
     augment: AugmentConfig = AugmentConfig()
     streaming: StreamingConfig = StreamingConfig()
     loss: LossConfig = LossConfig()
+    teacher: TeacherConfig | None = None
     optim: OptimConfig
     validation: ValidationConfig = ValidationConfig()
 

@@ -43,6 +43,7 @@ class Examples:
         speech_starts: (B,) int64, encoder frames of silence that were put before each utterance.
         speech_ends: (B,) int64, a little after the last token of each; None where the cuts were not aligned.
         fired_at_borders: (B,) bool, the utterances in which tokens are fired at their true borders.
+        undisturbed_feats: (B, T, F), the features before anything but speed and silence changed them; for a teacher.
     """
 
     batch: Batch
@@ -53,6 +54,7 @@ class Examples:
     speech_starts: torch.Tensor
     speech_ends: torch.Tensor | None
     fired_at_borders: torch.Tensor
+    undisturbed_feats: torch.Tensor | None
 
 
 def make_examples(cuts: Sequence[Cut], model: CifAsr, config: TrainConfig, step: int) -> Examples:
@@ -62,13 +64,14 @@ def make_examples(cuts: Sequence[Cut], model: CifAsr, config: TrainConfig, step:
         DataError: A cut cannot be loaded, or has no token borders where the configuration needs them.
     """
     needs_borders = config.loss.border > 0 or model.window_frames > 0
-    utterances, rngs = [], []
+    placed, utterances, rngs = [], [], []
     for cut in cuts:
         rng = np.random.default_rng([config.seed, step, zlib.crc32(cut.id.encode())])
-        utterance = augment_utterance(load_utterance(cut, model.tokenizer), config.augment, rng)
+        utterance = place_utterance(load_utterance(cut, model.tokenizer), config.augment, rng)
         if utterance.token_ends_s is None and needs_borders:
             raise DataError(f"cut {cut.id}: has no token borders; run `cifasr align` on its cuts")
-        utterances.append(utterance)
+        placed.append(utterance)
+        utterances.append(disguise_utterance(utterance, config.augment, rng))
         rngs.append(rng)
     batch = _mask_features(collate(utterances), config.augment, rngs)
 
@@ -101,7 +104,18 @@ def make_examples(cuts: Sequence[Cut], model: CifAsr, config: TrainConfig, step:
         last = (batch.target_lens - 1).clamp_min(0)[:, None]
         speech_ends = token_ends.gather(1, last)[:, 0] + -(-UNCLEAR_MS // model.frame_ms)
     at_borders = torch.tensor([rng.random() < config.streaming.border_firing for rng in rngs])
-    return Examples(batch, collate_queries(queries), context, token_ends, first_frame, starts, speech_ends, at_borders)
+    undisturbed = None if config.teacher is None else collate(placed).feats
+    return Examples(
+        batch,
+        collate_queries(queries),
+        context,
+        token_ends,
+        first_frame,
+        starts,
+        speech_ends,
+        at_borders,
+        undisturbed,
+    )
 
 
 def draw_context(model: CifAsr, config: StreamingConfig, rng: np.random.Generator) -> tuple[int, Context]:
@@ -112,32 +126,36 @@ def draw_context(model: CifAsr, config: StreamingConfig, rng: np.random.Generato
     return chunk_ms, Context() if full else model.context(chunk_ms, left_ms)
 
 
-def augment_utterance(utterance: Utterance, config: AugmentConfig, rng: np.random.Generator) -> Utterance:
-    """Change speed, room, noise, bandwidth and level, and put faint noise before and after; borders move along.
-
-    Raises:
-        DataError: A folder of sounds has none in it.
-        AudioError: A sound cannot be decoded.
-    """
+def place_utterance(utterance: Utterance, config: AugmentConfig, rng: np.random.Generator) -> Utterance:
+    """Change speed, and put faint noise before and after; borders move along."""
     speed = float(rng.choice(config.speeds))
-    samples = perturb_speed(utterance.samples, speed)
-    if config.room_folder is not None and rng.random() < config.room_probability:
-        samples = reverberate(samples, _draw_sound(config.room_folder, rng))
     before, after = _faint_noise(config, rng), _faint_noise(config, rng)
-    samples = np.concatenate([before, samples, after])
-    if config.noise_folder is not None and rng.random() < config.noise_probability:
-        samples = mix_noise(samples, _draw_sound(config.noise_folder, rng), float(rng.uniform(*config.snr_db)), rng)
-    if config.band_probability > 0 and rng.random() < config.band_probability:
-        samples = limit_band(samples, float(rng.uniform(*config.band_hz)))
     ends = utterance.token_ends_s
     if ends is not None:
         ends = [end / speed + len(before) / SAMPLE_RATE_HZ for end in ends]
     return replace(
         utterance,
-        samples=change_level(samples, float(rng.uniform(-config.level_db, config.level_db))),
+        samples=np.concatenate([before, perturb_speed(utterance.samples, speed), after]),
         speech_start_s=len(before) / SAMPLE_RATE_HZ,
         token_ends_s=ends,
     )
+
+
+def disguise_utterance(utterance: Utterance, config: AugmentConfig, rng: np.random.Generator) -> Utterance:
+    """Change room, noise, bandwidth and level: what moves no border.
+
+    Raises:
+        DataError: A folder of sounds has none in it.
+        AudioError: A sound cannot be decoded.
+    """
+    samples = utterance.samples
+    if config.room_folder is not None and rng.random() < config.room_probability:
+        samples = reverberate(samples, _draw_sound(config.room_folder, rng))
+    if config.noise_folder is not None and rng.random() < config.noise_probability:
+        samples = mix_noise(samples, _draw_sound(config.noise_folder, rng), float(rng.uniform(*config.snr_db)), rng)
+    if config.band_probability > 0 and rng.random() < config.band_probability:
+        samples = limit_band(samples, float(rng.uniform(*config.band_hz)))
+    return replace(utterance, samples=change_level(samples, float(rng.uniform(-config.level_db, config.level_db))))
 
 
 def _draw_sound(folder: Path, rng: np.random.Generator) -> Samples:

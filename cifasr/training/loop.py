@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cifasr.data.batches import bucketed_batches, written_style
 from cifasr.errors import DataError
-from cifasr.models.checkpoint import save_checkpoint
+from cifasr.models.checkpoint import load_checkpoint, save_checkpoint
 from cifasr.models.cif_asr import CifAsr
 from cifasr.training.checkpointing import load_state, save_state
 from cifasr.training.config import TrainConfig
@@ -68,7 +68,10 @@ class Trainer:
         self._model = model.to(processes.device)
         self._train_cuts = usable_cuts(train_cuts, config, model)
         self._dev_cuts = choose_cuts(dev_cuts, config.validation.max_utterances)
-        self._objective: nn.Module = Objective(self._model, config.loss)
+        teacher = None
+        if config.teacher is not None:
+            teacher = load_checkpoint(config.teacher.checkpoint).to(processes.device)
+        self._objective: nn.Module = Objective(self._model, config.loss, config.teacher, teacher)
         if processes.world_size > 1:
             self._objective = DistributedDataParallel(self._objective)
         self._optimizer = build_optimizer(self._model, config.optim)

@@ -7,10 +7,20 @@ from torch import Tensor, nn
 
 from cifasr.errors import ConfigError
 from cifasr.lengths import padding_mask
-from cifasr.losses import IGNORE, border_loss, ctc_loss, quantity_loss, silence_loss, token_cross_entropy
+from cifasr.losses import (
+    IGNORE,
+    border_loss,
+    ctc_loss,
+    frame_distance,
+    quantity_loss,
+    silence_loss,
+    soft_cross_entropy,
+    token_cross_entropy,
+)
 from cifasr.models.cif_asr import CifAsr
+from cifasr.nn.context import Context
 from cifasr.ops.cif import cif
-from cifasr.training.config import LossConfig
+from cifasr.training.config import LossConfig, TeacherConfig
 from cifasr.training.examples import Examples
 
 
@@ -29,13 +39,25 @@ class Objective(nn.Module):
     Args:
         model: The recogniser.
         config: Weights of the losses.
+        teaching: What is taken from the teacher; None without one.
+        teacher: Hears whole utterances undisturbed, and does not learn.
 
     Raises:
-        ConfigError: A loss has no part of the model to act on.
+        ConfigError: A loss has no part of the model to act on, or the teacher's shapes are not the model's.
     """
 
-    def __init__(self, model: CifAsr, config: LossConfig) -> None:
+    def __init__(
+        self,
+        model: CifAsr,
+        config: LossConfig,
+        teaching: TeacherConfig | None = None,
+        teacher: CifAsr | None = None,
+    ) -> None:
         super().__init__()
+        if teacher is not None:
+            _check_teacher(teacher, model)
+            teacher.requires_grad_(False)
+        self.teacher, self.teaching = teacher, teaching
         if config.ctc > 0 and model.ctc_head is None:
             raise ConfigError(f"loss.ctc: wanted 0 for a model without a CTC branch, got {config.ctc}")
         self.model = model
@@ -63,7 +85,28 @@ class Objective(nn.Module):
             log_probs = model.ctc_log_probs(encoder_out)
             blank_id = model.tokenizer.nothing_id
             terms["ctc"] = Term(*ctc_loss(log_probs, lens, batch.targets, batch.target_lens, blank_id), config.ctc)
+        if self.teaching is not None:
+            terms |= self._taught(encoder_out, lens, logits, examples, self.teaching)
         return terms | _figures(logits.detach(), queries.answers, alpha.detach(), lens, batch.target_lens)
+
+    def _taught(
+        self, encoder_out: Tensor, lens: Tensor, logits: Tensor, examples: Examples, teaching: TeacherConfig
+    ) -> dict[str, Term]:
+        """Compare with a teacher that hears the whole utterance undisturbed, and is asked for each token at its end."""
+        teacher, queries = self.teacher, examples.queries
+        assert teacher is not None
+        assert examples.undisturbed_feats is not None
+        with torch.no_grad():
+            frames, _ = teacher.encoder(examples.undisturbed_feats, examples.batch.feat_lens, Context())
+            starts = torch.zeros_like(queries.window_starts)
+            ends = lens[:, None].expand_as(starts)
+            expected = teacher.decoder(queries.tokens, frames, starts, ends)
+        # A teacher of whole utterances knows nothing of words that a chunk's end cuts.
+        asked = (queries.answers != IGNORE) & (queries.answers != self.model.tokenizer.nothing_id)
+        return {
+            "frames": Term(*frame_distance(encoder_out, frames, lens), teaching.frames),
+            "taught": Term(*soft_cross_entropy(logits, expected, asked), teaching.tokens),
+        }
 
     def _fired(self, encoder_out: Tensor, lens: Tensor, alpha: Tensor, examples: Examples) -> Tensor | None:
         """Fire once for each token, and set each firing where its token is asked for."""
@@ -84,6 +127,16 @@ class Objective(nn.Module):
         )
         before = len(self.model.tokenizer.prompt_ids) - 1
         return torch.nn.functional.pad(output.acoustic_embeds, (0, 0, before, 1))  # (B, L, D): nothing fired at the end
+
+
+def _check_teacher(teacher: CifAsr, model: CifAsr) -> None:
+    if teacher.tokenizer.model != model.tokenizer.model:
+        raise ConfigError("teacher.checkpoint: wanted a model with the tokenizer of the one that learns, got another")
+    if teacher.config.encoder.d_model != model.config.encoder.d_model:
+        width, wanted = teacher.config.encoder.d_model, model.config.encoder.d_model
+        raise ConfigError(f"teacher.checkpoint: wanted an encoder of d_model {wanted}, got {width}")
+    if teacher.frame_ms != model.frame_ms or teacher.window_frames == 0:
+        raise ConfigError(f"teacher.checkpoint: wanted a decoder with a window and frames of {model.frame_ms} ms")
 
 
 def _figures(logits: Tensor, answers: Tensor, alpha: Tensor, lens: Tensor, target_lens: Tensor) -> dict[str, Term]:

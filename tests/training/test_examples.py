@@ -11,7 +11,7 @@ from cifasr.losses import IGNORE
 from cifasr.models.cif_asr import CifAsr, CifAsrConfig
 from cifasr.text.tokenizer import tokenizer_from_pieces
 from cifasr.training.config import AugmentConfig, TrainConfig
-from cifasr.training.examples import augment_utterance, draw_context, make_examples
+from cifasr.training.examples import disguise_utterance, draw_context, make_examples, place_utterance
 from tests.made_speech import TONES_HZ, make_cut, tiny_recipe
 
 STILL = {"speeds": [1.0], "level_db": 0.0, "silence_probability": 0.0, "num_freq_masks": 0, "time_width": 0}
@@ -41,7 +41,7 @@ def test_borders_move_with_speed_and_with_the_noise_before():
     utterance = Utterance("a", samples, "Go", [4], [0.5])
     config = AugmentConfig(speeds=(0.8, 1.25), silence_probability=1.0, silence_seconds=0.5)
 
-    heard = [augment_utterance(utterance, config, np.random.default_rng(seed)) for seed in range(12)]
+    heard = [place_utterance(utterance, config, np.random.default_rng(seed)) for seed in range(12)]
 
     for moved in heard:
         click = int(np.abs(moved.samples).argmax()) / 16_000
@@ -65,7 +65,7 @@ def test_speech_sounds_in_rooms_and_noise_and_loses_its_high_frequencies(tmp_pat
     still = AugmentConfig.model_validate(STILL)
 
     def heard(**changes):
-        return augment_utterance(click, still.model_copy(update=changes), np.random.default_rng(0)).samples
+        return disguise_utterance(click, still.model_copy(update=changes), np.random.default_rng(0)).samples
 
     in_room = heard(room_folder=tmp_path / "rooms", room_probability=1.0)
     assert in_room[7_200] / in_room[4_000] == pytest.approx(0.5, rel=0.01)
@@ -81,13 +81,13 @@ def test_a_folder_without_sounds_is_named(tmp_path):
     config = AugmentConfig(noise_folder=tmp_path, noise_probability=1.0)
 
     with pytest.raises(DataError, match=f"{tmp_path}: wanted a folder with sounds"):
-        augment_utterance(Utterance("a", np.ones(800, np.float32), "Go", [4], None), config, np.random.default_rng(0))
+        disguise_utterance(Utterance("a", np.ones(800, np.float32), "Go", [4], None), config, np.random.default_rng(0))
 
 
 def test_an_utterance_without_borders_has_none_afterwards():
     utterance = Utterance("a", np.zeros(1_600, np.float32), "Go", [4], None)
 
-    assert augment_utterance(utterance, AugmentConfig(), np.random.default_rng(0)).token_ends_s is None
+    assert place_utterance(utterance, AugmentConfig(), np.random.default_rng(0)).token_ends_s is None
 
 
 def test_without_augmentation_the_features_are_those_of_the_audio(cuts):

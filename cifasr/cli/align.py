@@ -10,6 +10,7 @@ import typer
 from lhotse import CutSet
 from lhotse.supervision import AlignmentItem
 from lhotse.utils import fastcopy
+from torch import Tensor
 
 from cifasr.cli.output import print_json
 from cifasr.cli.progress import progress_bar
@@ -18,6 +19,7 @@ from cifasr.decoding.alignment import attention_borders, ctc_borders
 from cifasr.decoding.case import restore_case
 from cifasr.models.checkpoint import load_checkpoint
 from cifasr.models.cif_asr import CifAsr
+from cifasr.nn.context import Context
 from cifasr.text.tokenizer import Tokenizer
 from cifasr.training.dtype import autocast
 
@@ -51,13 +53,15 @@ def align(
         bucketed_batches(everything, max_seconds=batch_seconds, num_buckets=10, seed=0, epoch=0, shuffle=False)
     )
     aligned = {}
-    with progress_bar() as bar, autocast("auto", torch.device("cpu")):
+    with progress_bar() as bar, autocast("auto", torch.device("cpu")), torch.inference_mode():
         for batch in bar.track(batches, description=f"align {cuts.name}"):
             utterances = [load_utterance(cut.drop_alignments(), recogniser.tokenizer) for cut in batch]
-            if case:
-                utterances = _restored(recogniser, utterances)
             tensors = collate(utterances)
-            borders = borders_of(recogniser, tensors.feats, tensors.feat_lens, tensors.targets, tensors.target_lens)
+            heard = recogniser.encoder(tensors.feats, tensors.feat_lens, Context())
+            if case:
+                utterances = _restored(recogniser, utterances, *heard)
+                tensors = collate(utterances)
+            borders = borders_of(recogniser, *heard, tensors.targets, tensors.target_lens)
             for cut, utterance, ends in zip(batch, utterances, borders, strict=True):
                 inside = [min(end, cut.duration) for end in ends]  # the last frame may be longer than the audio
                 texts = _texts(recogniser.tokenizer, utterance.token_ids)
@@ -81,9 +85,8 @@ def _texts(tokenizer: Tokenizer, token_ids: list[int]) -> list[str]:
     return [after[len(before) :] for before, after in zip(["", *spelled], spelled, strict=False)]
 
 
-def _restored(model: CifAsr, utterances: list[Utterance]) -> list[Utterance]:
-    tensors = collate(utterances)
-    texts = restore_case(model, tensors.feats, tensors.feat_lens, [utterance.text for utterance in utterances])
+def _restored(model: CifAsr, utterances: list[Utterance], encoder_out: Tensor, lens: Tensor) -> list[Utterance]:
+    texts = restore_case(model, encoder_out, lens, [utterance.text for utterance in utterances])
     return [
         replace(utterance, text=text, token_ids=model.tokenizer.encode(text))
         for utterance, text in zip(utterances, texts, strict=True)

@@ -6,14 +6,13 @@ from torch import Tensor
 
 from cifasr.errors import ConfigError
 from cifasr.models.cif_asr import CifAsr
-from cifasr.nn.context import Context
 
 _SMOOTHING_FRAMES = 7
 
 
 @torch.inference_mode()
 def attention_borders(
-    model: CifAsr, feats: Tensor, feat_lens: Tensor, targets: Tensor, target_lens: Tensor
+    model: CifAsr, encoder_out: Tensor, lens: Tensor, targets: Tensor, target_lens: Tensor
 ) -> list[list[float]]:
     """Find where each token ends from where the decoder's alignment heads look.
 
@@ -22,8 +21,8 @@ def attention_borders(
 
     Args:
         model: A model whose configuration names alignment heads: one that was warm-started.
-        feats: (B, T, F).
-        feat_lens: (B,) int64.
+        encoder_out: (B, T, D), of the whole utterances.
+        lens: (B,) int64.
         targets: (B, U) int64 token ids.
         target_lens: (B,) int64.
 
@@ -41,7 +40,6 @@ def attention_borders(
             "alignment_heads: wanted at least one (layer, head), this model has none; use a CTC alignment"
         )
     heads = [[h for block, h in model.config.alignment_heads if block == i] for i in range(len(model.decoder.blocks))]
-    encoder_out, lens = model.encoder(feats, feat_lens, Context())
     prompt = torch.tensor(model.tokenizer.prompt_ids).expand(targets.shape[0], -1)
     tokens = torch.cat([prompt, targets], dim=1)
     weights = model.decoder.attention_weights(tokens, encoder_out, lens, heads)[:, :, prompt.shape[1] - 1 :]
@@ -57,14 +55,13 @@ def attention_borders(
 
 @torch.inference_mode()
 def ctc_borders(
-    model: CifAsr, feats: Tensor, feat_lens: Tensor, targets: Tensor, target_lens: Tensor
+    model: CifAsr, encoder_out: Tensor, lens: Tensor, targets: Tensor, target_lens: Tensor
 ) -> list[list[float]]:
     """Find where each token ends by a forced alignment with the CTC branch; arguments as `attention_borders`.
 
     Raises:
         ConfigError: The model has no CTC branch.
     """
-    encoder_out, lens = model.encoder(feats, feat_lens, Context())
     log_probs = model.ctc_log_probs(encoder_out)
     borders = []
     for row, target, num_tokens, num_frames in zip(

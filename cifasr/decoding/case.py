@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from cifasr.models.cif_asr import CifAsr
-from cifasr.nn.context import Context
 
 
 @torch.inference_mode()
-def restore_case(model: CifAsr, feats: Tensor, feat_lens: Tensor, texts: Sequence[str]) -> list[str]:
+def restore_case(model: CifAsr, encoder_out: Tensor, lens: Tensor, texts: Sequence[str]) -> list[str]:
     """Write each word with a capital where the model finds that likelier, hearing the audio and given the words before.
 
     A model that was trained on cased text knows names with their capitals; taught them in lower case, it has to spell
@@ -18,8 +17,8 @@ def restore_case(model: CifAsr, feats: Tensor, feat_lens: Tensor, texts: Sequenc
 
     Args:
         model: A model that was warm-started and not trained on lower case since.
-        feats: (B, T, F).
-        feat_lens: (B,) int64.
+        encoder_out: (B, T, D), of the whole utterances.
+        lens: (B,) int64.
         texts: B transcripts in sentence case.
 
     Returns:
@@ -30,7 +29,6 @@ def restore_case(model: CifAsr, feats: Tensor, feat_lens: Tensor, texts: Sequenc
     pieces = [[tokenizer.encode(word) for word in row] for row in words]
     rows = [torch.tensor([*tokenizer.prompt_ids, *(i for ids in row for i in ids)]) for row in pieces]
     tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    encoder_out, lens = model.encoder(feats, feat_lens, Context())
     ends = lens[:, None].expand(-1, tokens.shape[1])
     logits = model.decoder(tokens, encoder_out, torch.zeros_like(ends), ends)
     return [

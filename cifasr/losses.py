@@ -53,7 +53,10 @@ def soft_cross_entropy(logits: Tensor, teacher_logits: Tensor, asked: Tensor) ->
 
 
 def frame_distance(frames: Tensor, teacher_frames: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
-    """How far a pupil's encoder frames are from its teacher's: squared error over the variance of the teacher's.
+    """How far a pupil's encoder frames are from its teacher's: squared error over the teacher's variance, by feature.
+
+    A few features of Whisper's frames are large and say mostly where in its 30 seconds a frame lies; what was heard is
+    in the many small ones. So each feature is measured by its own variance.
 
     Args:
         frames: (B, T, D) of the pupil.
@@ -61,12 +64,13 @@ def frame_distance(frames: Tensor, teacher_frames: Tensor, lens: Tensor) -> tupl
         lens: (B,) int64.
 
     Returns:
-        Sum over frames, and their number. A pupil that gives out the teacher's mean frame is at 1.
+        Sum over frames of the mean over features, and the number of frames. A pupil that gives out the teacher's mean
+        frame is at 1.
     """
     inside = ~padding_mask(lens, frames.shape[1])
     pupil, teacher = frames[inside].float(), teacher_frames[inside].float()
-    variance = teacher.var(0, correction=0).sum().clamp_min(1e-6)
-    return (pupil - teacher).square().sum() / variance, inside.sum()
+    variance = teacher.var(0, correction=0).clamp_min(1e-6)
+    return ((pupil - teacher).square() / variance).mean(1).sum(), inside.sum()
 
 
 def border_loss(alpha: Tensor, lens: Tensor, token_ends: Tensor, target_lens: Tensor) -> tuple[Tensor, Tensor]:

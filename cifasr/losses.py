@@ -166,3 +166,38 @@ def ctc_loss(
     is_repeat = (targets[:, 1:] == targets[:, :-1]) & ~padding_mask(target_lens, targets.shape[1])[:, 1:]
     fits = target_lens + is_repeat.sum(1) <= lens  # a blank stands between equal neighbours
     return total, (target_lens * fits).sum()
+
+
+def frame_cross_entropy(
+    log_probs: Tensor,
+    lens: Tensor,
+    targets: Tensor,
+    target_lens: Tensor,
+    token_ends: Tensor,
+    speech_starts: Tensor,
+    blank_id: int,
+) -> tuple[Tensor, Tensor]:
+    """Cross entropy of each frame with the token that is spoken in it, which is known where borders are.
+
+    It teaches an encoder of random weights to tell frames apart; CTC, which may put its tokens anywhere, first teaches
+    it to give out blanks, and a small encoder does not come back from that.
+
+    Args:
+        log_probs: (B, T, V) natural log.
+        lens: (B,) int64.
+        targets: (B, U) int64.
+        target_lens: (B,) int64.
+        token_ends: (B, U) int64, one past each token's last frame.
+        speech_starts: (B,) int64, first frame of the speech.
+        blank_id: What is said before the speech and after the last token.
+
+    Returns:
+        Sum in nat, and the number of frames.
+    """
+    frame = torch.arange(log_probs.shape[1], device=log_probs.device).expand(log_probs.shape[:2]).contiguous()
+    ends = token_ends.masked_fill(padding_mask(target_lens, token_ends.shape[1]), log_probs.shape[1])
+    spoken = torch.searchsorted(ends.contiguous(), frame, right=True)  # tokens that ended before each frame
+    silent = (spoken >= target_lens[:, None]) | (frame < speech_starts[:, None])
+    labels = F.pad(targets, (0, 1)).gather(1, spoken.clamp_max(targets.shape[1])).masked_fill(silent, blank_id)
+    inside = ~padding_mask(lens, log_probs.shape[1])
+    return F.nll_loss(log_probs[inside], labels[inside], reduction="sum"), inside.sum()

@@ -7,6 +7,7 @@ from cifasr.losses import (
     IGNORE,
     border_loss,
     ctc_loss,
+    frame_cross_entropy,
     frame_distance,
     quantity_loss,
     silence_loss,
@@ -206,3 +207,32 @@ def test_frames_are_as_far_as_the_teachers_variance_where_the_pupil_knows_only_i
     assert int(count) == 7
     assert float(total) == pytest.approx(7.0, rel=1e-5)
     assert float(frame_distance(teacher, teacher, lens)[0]) == 0.0
+
+
+def test_each_frame_is_asked_for_the_token_spoken_in_it_and_for_nothing_outside_the_speech():
+    nothing, V = 2, 8
+    spoken = [[nothing, 5, 5, 6, 7, 7, nothing, nothing], [4, 4, nothing, nothing, nothing, nothing, 0, 0]]
+    log_probs = torch.full((2, 8, V), -5.0)
+    for row, tokens in enumerate(spoken):
+        log_probs[row, torch.arange(8), torch.tensor(tokens)] = -0.5
+    log_probs[1, 6:] = torch.nan
+    targets, ends = torch.tensor([[5, 6, 7], [4, 0, 0]]), torch.tensor([[3, 4, 6], [2, 0, 0]])
+
+    total, count = frame_cross_entropy(
+        log_probs, torch.tensor([8, 6]), targets, torch.tensor([3, 1]), ends, torch.tensor([1, 0]), nothing
+    )
+
+    assert int(count) == 14
+    assert float(total) == pytest.approx(14 * 0.5)
+
+
+def test_two_tokens_that_end_in_one_frame_leave_none_to_the_second():
+    log_probs = torch.zeros(1, 3, 8)
+    log_probs[0, [0, 1, 2], [5, 5, 2]] = 1.0
+    ends = torch.tensor([[2, 2]])
+
+    total, _ = frame_cross_entropy(
+        log_probs, torch.tensor([3]), torch.tensor([[5, 6]]), torch.tensor([2]), ends, torch.tensor([0]), 2
+    )
+
+    assert float(total) == pytest.approx(-3.0)

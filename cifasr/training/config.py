@@ -76,6 +76,7 @@ class LossConfig(Config):
     silence: float = Field(0.5, ge=0.0)
     quantity: float = Field(0.0, ge=0.0)
     ctc: float = Field(0.0, ge=0.0)
+    frame: float = Field(0.0, ge=0.0, description="of the CTC branch telling the token spoken in each frame")
 
 
 class TeacherConfig(Config):
@@ -131,6 +132,6 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _ctc_has_a_branch(self) -> "TrainConfig":
-        if self.loss.ctc > 0 and self.model is not None and not self.model.ctc:
-            raise ValueError("loss.ctc > 0 wants model.ctc = true")
+        if self.loss.ctc + self.loss.frame > 0 and self.model is not None and not self.model.ctc:
+            raise ValueError("loss.ctc > 0 and loss.frame > 0 want model.ctc = true")
         return self

@@ -63,7 +63,7 @@ def make_examples(cuts: Sequence[Cut], model: CifAsr, config: TrainConfig, step:
     Raises:
         DataError: A cut cannot be loaded, or has no token borders where the configuration needs them.
     """
-    needs_borders = config.loss.border > 0 or model.window_frames > 0
+    needs_borders = config.loss.border + config.loss.frame > 0 or model.window_frames > 0
     placed, utterances, rngs = [], [], []
     for cut in cuts:
         rng = np.random.default_rng([config.seed, step, zlib.crc32(cut.id.encode())])

@@ -11,6 +11,7 @@ from cifasr.losses import (
     IGNORE,
     border_loss,
     ctc_loss,
+    frame_cross_entropy,
     frame_distance,
     quantity_loss,
     silence_loss,
@@ -58,11 +59,12 @@ class Objective(nn.Module):
             _check_teacher(teacher, model)
             teacher.requires_grad_(False)
         self.teacher, self.teaching = teacher, teaching
-        if config.ctc > 0 and model.ctc_head is None:
-            raise ConfigError(f"loss.ctc: wanted 0 for a model without a CTC branch, got {config.ctc}")
+        if config.ctc + config.frame > 0 and model.ctc_head is None:
+            got = f"{config.ctc} and {config.frame}"
+            raise ConfigError(f"loss.ctc, loss.frame: wanted 0 for a model without a CTC branch, got {got}")
         self.model = model
         self.config = config
-        if model.ctc_head is not None and config.ctc == 0:
+        if model.ctc_head is not None and config.ctc == config.frame == 0:
             model.ctc_head.requires_grad_(False)
         if config.border == config.silence == config.quantity == 0 and not model.config.decoder.fired_embedding:
             model.estimator.requires_grad_(False)
@@ -81,13 +83,22 @@ class Objective(nn.Module):
             terms["silence"] = Term(*silence, config.silence)
         if config.quantity > 0:
             terms["quantity"] = Term(*quantity_loss(alpha, lens, batch.target_lens), config.quantity)
-        if config.ctc > 0:
-            log_probs = model.ctc_log_probs(encoder_out)
-            blank_id = model.tokenizer.nothing_id
-            terms["ctc"] = Term(*ctc_loss(log_probs, lens, batch.targets, batch.target_lens, blank_id), config.ctc)
+        if config.ctc + config.frame > 0:
+            terms |= self._framewise(model.ctc_log_probs(encoder_out), lens, examples)
         if self.teaching is not None:
             terms |= self._taught(encoder_out, lens, logits, examples, self.teaching)
         return terms | _figures(logits.detach(), queries.answers, alpha.detach(), lens, batch.target_lens)
+
+    def _framewise(self, log_probs: Tensor, lens: Tensor, examples: Examples) -> dict[str, Term]:
+        batch, blank_id, terms = examples.batch, self.model.tokenizer.nothing_id, {}
+        if self.config.ctc > 0:
+            ctc = ctc_loss(log_probs, lens, batch.targets, batch.target_lens, blank_id)
+            terms["ctc"] = Term(*ctc, self.config.ctc)
+        if self.config.frame > 0 and examples.token_ends is not None:
+            targets = (batch.targets, batch.target_lens, examples.token_ends)
+            frame = frame_cross_entropy(log_probs, lens, *targets, examples.speech_starts, blank_id)
+            terms["frame"] = Term(*frame, self.config.frame)
+        return terms
 
     def _taught(
         self, encoder_out: Tensor, lens: Tensor, logits: Tensor, examples: Examples, teaching: TeacherConfig

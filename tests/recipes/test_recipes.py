@@ -1,8 +1,10 @@
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cifasr.audio.samples import write_samples
 from cifasr.cli.train import train
 from cifasr.config import load_config
 from cifasr.models.checkpoint import save_checkpoint
@@ -41,11 +43,18 @@ def test_there_are_recipes():
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
 def test_a_recipe_trains(path, warm_start, tmp_path):
     recipe = load_config(TrainConfig, path)
+    (tmp_path / "sounds").mkdir()
     for split in {*recipe.data.train, *recipe.data.dev}:
         make_cuts(tmp_path, split, 6)
     shrunk = [f"model.{part}.{size}" for part, size in itertools.product(("encoder", "decoder"), SMALL)]
     shrunk += [f"model.estimator.{size}" for size in SMALL[:3]]
-    init, overrides = (warm_start, SHORT) if recipe.model is None else (None, [*SHORT, *shrunk])
+    init, overrides = (warm_start, [*SHORT]) if recipe.model is None else (None, [*SHORT, *shrunk])
+    if recipe.teacher is not None:
+        overrides.append(f"teacher.checkpoint={warm_start}")
+    write_samples(tmp_path / "sounds" / "click.wav", np.eye(1, 1600, dtype=np.float32)[0], 16_000)
+    for sounds in ("room_folder", "noise_folder"):
+        if getattr(recipe.augment, sounds) is not None:
+            overrides.append(f"augment.{sounds}={tmp_path / 'sounds'}")
 
     train(path, tmp_path, tmp_path / "run", init=init, overrides=overrides)
 

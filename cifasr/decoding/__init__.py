@@ -1,1 +1,1 @@
-"""Models to text: greedy search, the streaming recogniser, alignments."""
+"""Models to text: beam search, the streaming recogniser, alignments."""

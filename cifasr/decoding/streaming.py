@@ -8,9 +8,9 @@ from torch import Tensor
 from cifasr.audio.fbank import FRAME_MS
 from cifasr.audio.samples import SAMPLE_RATE_HZ, Samples
 from cifasr.config import Config
+from cifasr.decoding.beam import BeamWriter, Firing
 from cifasr.decoding.endpoint import Endpointer, Observation
 from cifasr.decoding.features import FeatureStream
-from cifasr.decoding.greedy import Firing, GreedyWriter
 from cifasr.decoding.result import Result, Segment
 from cifasr.decoding.words import words_of
 from cifasr.errors import AudioError, StateError
@@ -46,6 +46,7 @@ class StreamingOptions(Config):
     hold_ms: int = Field(
         0, ge=0, description="a token that ends less than this before a chunk's end is asked for with the next chunk"
     )
+    beam_size: int = Field(1, ge=1, le=64, description="hypotheses kept; 1 is greedy decoding")
     max_history_tokens: int = Field(
         128, ge=16, description="tokens the decoder looks back on, if it knows as many places"
     )
@@ -150,7 +151,7 @@ class StreamingRecognizer:
         self._neuron = CifState.initial(1, model.config.encoder.d_model)
         assert self._ask_frames is not None
         max_history = min(options.max_history_tokens, model.config.decoder.max_tokens)
-        self._writer = GreedyWriter(model, self._ask_frames, max_history, options.nothing_threshold)
+        self._writer = BeamWriter(model, self._ask_frames, max_history, options.nothing_threshold, options.beam_size)
         self._num_frames = 0
         self._recent_weights = torch.zeros(0)
 
@@ -195,8 +196,7 @@ class StreamingRecognizer:
         self._writer.answer(before_frame=self._num_frames)
         neuron = self._model.config.neuron
         tail, self._neuron = cif_flush(self._neuron, threshold=neuron.threshold, tail_threshold=neuron.tail_threshold)
-        fired = self._writer.fire_frames[-1:] or [0]
-        last_frame = max(fired[0], self._num_frames - 1 - self._num_silence_frames(_RESIDUE_WEIGHT))
+        last_frame = max(self._writer.last_frame, self._num_frames - 1 - self._num_silence_frames(_RESIDUE_WEIGHT))
         if self._num_frames:
             if int(tail.token_lens[0]):
                 start_frame = _start_frame(float(tail.delays[0, 0]), last_frame)
@@ -213,7 +213,7 @@ class StreamingRecognizer:
     def _observe(self) -> Observation:
         frame_s = self._model.frame_ms / 1000
         return Observation(
-            has_text=bool(self._writer.token_ids),
+            has_text=self._writer.has_text,
             silence_s=self._num_silence_frames(_SILENCE_WEIGHT) * frame_s,
             segment_s=self._num_frames * frame_s,
         )

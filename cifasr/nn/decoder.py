@@ -130,17 +130,17 @@ class Decoder(nn.Module):
     def step(
         self, tokens: Tensor, state: State, memory: list[tuple[Tensor, Tensor] | None], fired: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Score the next token of one stream.
+        """Score the next token of hypotheses about one stream.
 
         Args:
-            tokens: (1, n) int64, what was written since ``state``; the first call brings the prompt.
+            tokens: (K, n) int64, what was written since ``state``; the first call brings the prompt.
             state: From `init_state` or an earlier step; it stays as it is, so that a step that brought "nothing" is
                 taken back by keeping the old state.
-            memory: Each layer's keys and values of the frames in the window.
-            fired: (1, n, D_encoder); None for none.
+            memory: Each layer's keys and values of the frames in the window, (1, H, T, D / H) each.
+            fired: (K, n, D_encoder); None for none.
 
         Returns:
-            logits: (V,) for the token after the last.
+            logits: (K, V) for the token after the last.
             state: With the n tokens in it.
         """
         num_past = state["0.keys"].shape[2]
@@ -153,8 +153,9 @@ class Decoder(nn.Module):
             keys = torch.cat([past["keys"], new_keys], dim=2)
             values = torch.cat([past["values"], new_values], dim=2)
             parts[str(i)] = {"keys": keys, "values": values}
-            x = block(x, keys, values, causal, frames, None)
-        return self.logits(x[:, -1])[0], merged(parts)
+            heard = None if frames is None else (_shared(frames[0], len(x)), _shared(frames[1], len(x)))
+            x = block(x, keys, values, causal, heard, None)
+        return self.logits(x[:, -1]), merged(parts)
 
     def logits(self, x: Tensor) -> Tensor:
         """Score every token of the vocabulary for each of ``x`` (..., D)."""
@@ -195,6 +196,11 @@ class Decoder(nn.Module):
 
     def _typed_blocks(self) -> list[DecoderBlock]:
         return [block for block in self.blocks if isinstance(block, DecoderBlock)]
+
+
+def _shared(frames: Tensor, num_hypotheses: int) -> Tensor:
+    """Let every hypothesis hear the same frames."""
+    return frames.expand(num_hypotheses, -1, -1, -1)
 
 
 def _window_mask(starts: Tensor, ends: Tensor, num_frames: int) -> Tensor:

@@ -78,4 +78,4 @@ def test_a_ctc_loss_wants_a_ctc_branch(run, recipe):
     code, _, stderr = run(recipe, "--set", "loss.ctc=0.3")
 
     assert code == 2
-    assert "loss.ctc > 0 wants model.ctc = true" in stderr
+    assert "loss.ctc > 0 and loss.frame > 0 want model.ctc = true" in stderr

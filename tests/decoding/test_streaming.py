@@ -19,6 +19,7 @@ MODELS = [("conformer", 4000, 7), ("conformer", 0, 7), ("whisper", 4000, 3), ("w
 EVERY_MODEL = pytest.mark.parametrize(("kind", "window_ms", "seed"), MODELS)
 OPTIONS = StreamingOptions(chunk_ms=320, left_context_ms=640, max_history_tokens=24, nothing_threshold=0.2)
 HOLDING = OPTIONS.model_copy(update={"hold_ms": 240})
+BEAM = OPTIONS.model_copy(update={"beam_size": 3, "hold_ms": 240})
 OFFLINE = OPTIONS.model_copy(update={"chunk_ms": None, "decode_chunk_ms": 320})
 SHORT_SEGMENTS = TrailingSilence(EndpointConfig(max_utterance_s=0.9))
 
@@ -73,8 +74,8 @@ def test_some_firings_write_nothing(tiny_model, kind, window_ms, seed):
 @EVERY_MODEL
 @pytest.mark.parametrize(
     ("options", "endpointer"),
-    [(OPTIONS, None), (OPTIONS, SHORT_SEGMENTS), (HOLDING, None), (OFFLINE, None)],
-    ids=["one segment", "endpointer", "holding", "offline"],
+    [(OPTIONS, None), (OPTIONS, SHORT_SEGMENTS), (HOLDING, None), (OFFLINE, None), (BEAM, SHORT_SEGMENTS)],
+    ids=["one segment", "endpointer", "holding", "offline", "beam"],
 )
 @settings(max_examples=5)
 @given(data=st.data())
@@ -126,7 +127,7 @@ def test_a_token_near_a_chunks_end_waits_for_the_next(tiny_model, hold_ms):
 
 
 @EVERY_MODEL
-@pytest.mark.parametrize("options", [OPTIONS, HOLDING], ids=["", "holding"])
+@pytest.mark.parametrize("options", [OPTIONS, HOLDING, BEAM], ids=["", "holding", "beam"])
 @pytest.mark.parametrize("place", [0, 1, 5120, 12_345, 30_000, NUM_SAMPLES])
 def test_a_state_from_disk_goes_on_as_if_nothing_had_been(tiny_model, tmp_path, kind, window_ms, seed, options, place):
     samples, model = noise(NUM_SAMPLES), tiny_model(kind, window_ms=window_ms, seed=seed)

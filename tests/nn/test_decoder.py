@@ -42,7 +42,7 @@ def test_token_by_token_scores_what_the_whole_does(window, fired_embedding, piec
         first += count
 
     at = torch.cumsum(torch.tensor(pieces), 0) - 1
-    torch.testing.assert_close(torch.stack(last), whole[0, at], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.cat(last), whole[0, at], atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

@@ -57,11 +57,11 @@ def align(
         for batch in bar.track(batches, description=f"align {cuts.name}"):
             utterances = [load_utterance(cut.drop_alignments(), recogniser.tokenizer) for cut in batch]
             tensors = collate(utterances)
-            heard = recogniser.encoder(tensors.feats, tensors.feat_lens, Context())
+            encoder_out, lens = recogniser.encoder(tensors.feats, tensors.feat_lens, Context())
             if case:
-                utterances = _restored(recogniser, utterances, *heard)
+                utterances = _restored(recogniser, utterances, encoder_out, lens)
                 tensors = collate(utterances)
-            borders = borders_of(recogniser, *heard, tensors.targets, tensors.target_lens)
+            borders = borders_of(recogniser, encoder_out, lens, tensors.targets, tensors.target_lens)
             for cut, utterance, ends in zip(batch, utterances, borders, strict=True):
                 inside = [min(end, cut.duration) for end in ends]  # the last frame may be longer than the audio
                 texts = _texts(recogniser.tokenizer, utterance.token_ids)

@@ -80,9 +80,9 @@ class LossConfig(Config):
 
 
 class TeacherConfig(Config):
-    """A model that hears each whole utterance undisturbed, and what the pupil takes from it; 0 leaves a loss out."""
+    """A model that hears every utterance whole and undisturbed, and what is taken from it; 0 leaves a loss out."""
 
-    checkpoint: Path = Field(description="with the pupil's vocabulary and width, such as the one it started from")
+    checkpoint: Path = Field(description="with the same vocabulary and width, such as the one the run starts from")
     frames: float = Field(1.0, ge=0.0, description="weight of the distance between the encoders' frames")
     tokens: float = Field(0.5, ge=0.0, description="weight of the teacher's distribution of each token")
 

@@ -73,7 +73,7 @@ class Objective(nn.Module):
         """Compute each loss, and under "accuracy" and "count_error" two figures of weight 0 to watch."""
         model, config, batch, queries = self.model, self.config, examples.batch, examples.queries
         encoder_out, lens, alpha = model.encode(batch.feats, batch.feat_lens, examples.context, examples.first_frame)
-        fired = self._fired(encoder_out, lens, alpha, examples)
+        fired = self._fired(model, encoder_out, lens, alpha, examples)
         logits = model.decoder(queries.tokens, encoder_out, queries.window_starts, queries.window_ends, fired)
         terms = {"tokens": Term(*token_cross_entropy(logits, queries.answers, config.label_smoothing), 1.0)}
         if config.border > 0 and examples.token_ends is not None:
@@ -103,28 +103,29 @@ class Objective(nn.Module):
     def _taught(
         self, encoder_out: Tensor, lens: Tensor, logits: Tensor, examples: Examples, teaching: TeacherConfig
     ) -> dict[str, Term]:
-        """Compare with a teacher that hears the whole utterance undisturbed, and is asked for each token at its end."""
-        teacher, queries = self.teacher, examples.queries
+        """Compare with a teacher that is asked the same, and hears every utterance whole and undisturbed."""
+        teacher, batch, queries = self.teacher, examples.batch, examples.queries
         assert teacher is not None
         assert examples.undisturbed_feats is not None
         with torch.no_grad():
-            frames, _ = teacher.encoder(examples.undisturbed_feats, examples.batch.feat_lens, Context())
-            starts = torch.zeros_like(queries.window_starts)
-            ends = lens[:, None].expand_as(starts)
-            expected = teacher.decoder(queries.tokens, frames, starts, ends)
-        # A teacher of whole utterances knows nothing of words that a chunk's end cuts.
+            heard = teacher.encode(examples.undisturbed_feats, batch.feat_lens, Context(), examples.first_frame)
+            frames, fired = heard[0], self._fired(teacher, *heard, examples)
+            expected = teacher.decoder(queries.tokens, frames, queries.window_starts, queries.window_ends, fired)
+        # One that hears what follows a chunk knows the words that the chunk's end cuts.
         asked = (queries.answers != IGNORE) & (queries.answers != self.model.tokenizer.nothing_id)
         return {
             "frames": Term(*frame_distance(encoder_out, frames, lens), teaching.frames),
             "taught": Term(*soft_cross_entropy(logits, expected, asked), teaching.tokens),
         }
 
-    def _fired(self, encoder_out: Tensor, lens: Tensor, alpha: Tensor, examples: Examples) -> Tensor | None:
+    def _fired(
+        self, model: CifAsr, encoder_out: Tensor, lens: Tensor, alpha: Tensor, examples: Examples
+    ) -> Tensor | None:
         """Fire once for each token, and set each firing where its token is asked for."""
-        if not self.model.config.decoder.fired_embedding:
+        if not model.config.decoder.fired_embedding:
             return None
         targets = examples.batch.targets
-        neuron = self.model.config.neuron
+        neuron = model.config.neuron
         if examples.token_ends is not None:
             weight = border_weights(examples.token_ends, examples.batch.target_lens, alpha.shape[1])
             alpha = torch.where(examples.fired_at_borders[:, None], weight, alpha)
@@ -136,7 +137,7 @@ class Objective(nn.Module):
             target_lens=examples.batch.target_lens,
             max_tokens=targets.shape[1],
         )
-        before = len(self.model.tokenizer.prompt_ids) - 1
+        before = len(model.tokenizer.prompt_ids) - 1
         return torch.nn.functional.pad(output.acoustic_embeds, (0, 0, before, 1))  # (B, L, D): nothing fired at the end
 
 

@@ -61,6 +61,7 @@ def test_a_pupil_that_hears_what_its_equal_teacher_hears_is_taught_nothing(tmp_p
     terms = terms_beside(copy.deepcopy(pupil), pupil, config, tmp_path)
 
     assert float(terms["frames"].total) == pytest.approx(0.0, abs=1e-6)
+    assert float(terms["taught"].total) == pytest.approx(0.0, abs=1e-4)
     assert int(terms["taught"].count) == 4  # the "nothing" after the last token is not the teacher's to tell
 
 

@@ -26,7 +26,7 @@ from cifasr.decoding.streaming import StreamingOptions, transcribe
 from cifasr.errors import ConfigError, DataError
 from cifasr.metrics.latency import RealTimeFactor
 from cifasr.metrics.wer import ErrorReport, ScoredUtterance
-from cifasr.models.pretrained import load_model
+from cifasr.models.pretrained import WeightFormat, load_model
 from cifasr.text.normalize import normalize_for_wer
 from cifasr.text.tokenizer import Tokenizer
 from cifasr.training.validation import choose_cuts
@@ -66,6 +66,9 @@ def evaluate(
     max_utterances: Annotated[
         int, typer.Option(help="At most so many, spread evenly over the cuts; 0 for all.", min=0)
     ] = 0,
+    weights: Annotated[
+        WeightFormat | None, typer.Option(help="How weights are multiplied.", show_default="auto")
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Another option of the recogniser, such as max_history_tokens=64.")
     ] = None,
@@ -84,8 +87,8 @@ def evaluate(
     flags = {"chunk_ms": chunk_ms, "left_context_ms": left_context_ms}
     asked = [*(f"{key}={value}" for key, value in flags.items() if value is not None), *(overrides or ())]
     if server is None:
-        subject = _model_subject(model, _options(mode or Mode.streaming, asked))
-    elif model or mode or asked:
+        subject = _model_subject(model, _options(mode or Mode.streaming, asked), weights or WeightFormat.auto)
+    elif model or mode or weights or asked:
         raise ConfigError(f"--server {server}: wanted no --model, --mode or options beside it, the server has its own")
     else:
         subject = _server_subject(server)
@@ -110,12 +113,13 @@ def _options(mode: Mode, asked: Sequence[str]) -> StreamingOptions:
     return options.model_copy(update=dict.fromkeys(_CHUNKING))
 
 
-def _model_subject(path: Path | None, options: StreamingOptions) -> _Subject:
-    model = load_model(path)
+def _model_subject(path: Path | None, options: StreamingOptions, weights: WeightFormat) -> _Subject:
+    model = load_model(path, weights)
     about = {
         "model": model.config.name,
         "mode": (Mode.offline if options.chunk_ms is None else Mode.streaming).value,
         **options.model_dump(),
+        "weights": weights.value,
         "threads": torch.get_num_threads(),
     }
     return _Subject(

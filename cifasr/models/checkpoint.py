@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Literal
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from cifasr.config import parse_config
 from cifasr.errors import CheckpointError, ConfigError
 from cifasr.models.cif_asr import CifAsr, CifAsrConfig
+from cifasr.nn.int8 import round_rows
 from cifasr.text.tokenizer import Tokenizer
 
 FORMAT = "cifasr"
@@ -106,9 +106,8 @@ def _stored(name: str, value: Tensor, dtype: StorageDtype) -> dict[str, Tensor]:
         return {name: value}
     if dtype == "float16" or value.dim() < 2:
         return {name: value.half()}
-    scale = value.flatten(1).abs().amax(1).clamp_min(1e-8) / 127
-    rows = (value / scale.view(-1, *[1] * (value.dim() - 1))).round().to(torch.int8)
-    return {name: rows, name + _SCALE: scale.float()}
+    scale, rows = round_rows(value)
+    return {name: rows, name + _SCALE: scale}
 
 
 def _restored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

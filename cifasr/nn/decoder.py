@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from cifasr.nn.attention import MultiHeadAttention
+from cifasr.nn.embedding import TiedEmbedding
 from cifasr.nn.state import State, merged, scoped
 
 
@@ -80,7 +81,7 @@ class Decoder(nn.Module):
         fired_embedding: bool,
     ) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocab_size, d_model)
+        self.embedding = TiedEmbedding(vocab_size, d_model)
         self.positions = nn.Parameter(torch.randn(max_tokens, d_model) * 0.01)
         nn.init.normal_(self.embedding.weight, std=d_model**-0.5)
         self.fired_projection = nn.Linear(d_encoder, d_model, bias=False) if fired_embedding else None
@@ -159,7 +160,7 @@ class Decoder(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Score every token of the vocabulary for each of ``x`` (..., D)."""
-        scores: Tensor = self.norm(x) @ self.embedding.weight.T
+        scores: Tensor = self.embedding.scores(self.norm(x))
         return scores
 
     def attention_weights(self, tokens: Tensor, encoder_out: Tensor, lens: Tensor, heads: list[list[int]]) -> Tensor:

@@ -1,10 +1,11 @@
 """The number format of the matrix products, by what the processor has."""
 
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Literal
 
 import torch
+
+from cifasr.processor import cpu_flags
 
 DtypeChoice = Literal["auto", "float32", "bfloat16"]
 
@@ -22,19 +23,10 @@ def choose_dtype(choice: DtypeChoice, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if choice == "bfloat16" else torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    flags = _cpu_flags()
-    return torch.bfloat16 if {"avx512_bf16", "amx_bf16"} & flags else torch.float32
+    return torch.bfloat16 if {"avx512_bf16", "amx_bf16"} & cpu_flags() else torch.float32
 
 
 def autocast(choice: DtypeChoice, device: torch.device) -> AbstractContextManager[object]:
     """Run matrix products in the format chosen."""
     dtype = choose_dtype(choice, device)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()  # not Linux: nothing is known, and float32 is always right
-    return set(next((line for line in lines if line.startswith("flags")), "").split())

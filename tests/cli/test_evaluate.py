@@ -19,7 +19,7 @@ from cifasr.cli.evaluate import evaluate
 from cifasr.decoding.endpoint import TrailingSilence
 from cifasr.decoding.streaming import StreamingOptions, transcribe
 from cifasr.errors import ConfigError, DataError
-from cifasr.models.checkpoint import load_checkpoint
+from cifasr.models.pretrained import load_model
 from cifasr.training.config import ValidationConfig
 from cifasr.training.validation import validate
 
@@ -51,7 +51,7 @@ def recordings(tmp_path_factory, sound):
 @pytest.fixture(scope="module")
 def heard(babbler, recordings):
     """What the model hears as a stream and offline: a segment for each recording."""
-    model = load_checkpoint(babbler)
+    model = load_model(babbler)
     samples = {name: read_samples(recordings / f"{name}.wav") for name in SECONDS}
     return {
         mode: {name: transcribe(model, samples[name], options)[0] for name in SECONDS}
@@ -108,7 +108,7 @@ def test_the_errors_of_known_hypotheses_are_counted(babbler, cuts, one_of_each, 
 def test_options_of_the_recogniser_reach_it_and_are_told(babbler, cuts, heard):
     options = StreamingOptions(chunk_ms=320, left_context_ms=640, max_history_tokens=16)
     path = cuts({name: segment.text for name, segment in heard["streaming"].items()})
-    model = load_checkpoint(babbler)
+    model = load_model(babbler)
     texts = {cut.id: transcribe(model, cut.load_audio()[0], options)[0].text for cut in CutSet.from_file(path)}
     assert texts != {name: segment.text for name, segment in heard["streaming"].items()}
 
@@ -176,7 +176,7 @@ def test_utterances_are_chosen_all_over_the_cuts(babbler, cuts, one_of_each, tmp
 def test_validation_counts_what_evaluation_counts(babbler, cuts, one_of_each):
     path = cuts(one_of_each)
 
-    report = validate(load_checkpoint(babbler), list(CutSet.from_file(path)), ValidationConfig())
+    report = validate(load_model(babbler), list(CutSet.from_file(path)), ValidationConfig())
 
     assert round(report.wer, 5) == figures(path, "--model", babbler)["wer"]
 
@@ -217,7 +217,7 @@ def test_a_server_gives_the_text_of_a_stream(babbler, cuts, one_of_each, heard, 
 
 def test_a_long_utterance_is_cut_where_a_server_cuts_it(babbler, cuts, recordings):
     samples = read_samples(recordings / "c-0.wav")
-    segments = transcribe(load_checkpoint(babbler), samples, endpointer=TrailingSilence())
+    segments = transcribe(load_model(babbler), samples, endpointer=TrailingSilence())
     assert len(segments) == 2
 
     row = figures(cuts({"c-0": " ".join(segment.text for segment in segments)}), "--model", babbler)

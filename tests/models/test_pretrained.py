@@ -5,6 +5,7 @@ import cifasr_serving
 import pytest
 import soundfile
 from lhotse import CutSet
+from torch import nn
 
 from cifasr.audio.samples import read_samples
 from cifasr.data.librispeech import prepare_librispeech
@@ -12,8 +13,10 @@ from cifasr.decoding.endpoint import TrailingSilence
 from cifasr.decoding.scoring import scored_transcripts
 from cifasr.decoding.streaming import transcribe
 from cifasr.metrics.wer import ErrorReport, count_errors
+from cifasr.models import pretrained
 from cifasr.models.checkpoint import read_notes
-from cifasr.models.pretrained import PRETRAINED_PATH, load_model
+from cifasr.models.pretrained import PRETRAINED_PATH, WeightFormat, load_model
+from cifasr.nn.int8 import Int8Linear
 from cifasr.text.normalize import normalize_for_wer
 
 SAMPLE = Path(cifasr_serving.__file__).with_name("sample") / "letter.flac"
@@ -32,13 +35,23 @@ def test_the_model_in_the_box_is_small_and_says_where_it_comes_from():
     assert {"started_from", "trained_on", "dev_wer", "licence"} <= notes.keys()
 
 
-def test_the_model_in_the_box_hears_the_letter_and_its_pauses(model):
-    segments = transcribe(model, read_samples(SAMPLE), endpointer=TrailingSilence())
+@pytest.mark.parametrize("weights", [WeightFormat.float32, WeightFormat.int8])
+def test_the_model_in_the_box_hears_the_letter_and_its_pauses(weights):
+    segments = transcribe(load_model(weights=weights), read_samples(SAMPLE), endpointer=TrailingSilence())
 
     said = normalize_for_wer(SAMPLE.with_suffix(".txt").read_text(encoding="utf-8"))
     heard = normalize_for_wer(" ".join(segment.text for segment in segments))
     assert count_errors(said, heard).wer <= 0.15
     assert len(segments) == 3
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_weights_are_int8_by_themselves_where_that_is_quick(monkeypatch, quick):
+    monkeypatch.setattr(pretrained, "is_int8_quick", lambda: quick)
+
+    kinds = {type(module) for module in load_model().modules()}
+
+    assert (Int8Linear in kinds, nn.Linear in kinds) == (quick, not quick)
 
 
 @pytest.mark.shared_data

@@ -17,16 +17,16 @@ CPU = torch.device("cpu")
     ],
 )
 def test_auto_is_what_the_processor_multiplies(monkeypatch, flags, want):
-    monkeypatch.setattr(dtype, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(dtype, "cpu_flags", lambda: flags)
 
     assert choose_dtype("auto", CPU) is want
 
 
 def test_a_format_that_was_named_is_used_whatever_the_processor(monkeypatch):
-    monkeypatch.setattr(dtype, "_cpu_flags", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(dtype, "cpu_flags", lambda: {"avx512_bf16"})
 
     assert choose_dtype("float32", CPU) is torch.float32
-    monkeypatch.setattr(dtype, "_cpu_flags", set)
+    monkeypatch.setattr(dtype, "cpu_flags", set)
     assert choose_dtype("bfloat16", CPU) is torch.bfloat16
 
 
@@ -38,19 +38,3 @@ def test_matrix_products_come_in_the_format_chosen(choice, want):
         product = x @ x
 
     assert product.dtype is want
-
-
-def test_the_flags_are_those_of_the_first_processor(monkeypatch, tmp_path):
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx512_bf16\nprocessor\t: 1\nflags\t\t: fpu\n")
-    monkeypatch.setattr(dtype, "Path", lambda _: cpuinfo)
-
-    flags = dtype._cpu_flags()
-
-    assert {"fpu", "avx512_bf16"} <= flags
-
-
-def test_a_system_that_tells_no_flags_computes_in_float32(monkeypatch, tmp_path):
-    monkeypatch.setattr(dtype, "Path", lambda _: tmp_path / "absent")
-
-    assert choose_dtype("auto", CPU) is torch.float32

@@ -14,8 +14,11 @@ from cifasr.processor import cpu_flags
 _LEVELS = 127
 
 
-def is_int8_quick() -> bool:
-    """Say whether this processor has instructions that add up int8 products: VNNI, on x86."""
+def has_int8() -> bool:
+    """Say whether this processor adds up int8 products in 32 bits: VNNI, on x86.
+
+    Others add pairs of them in 16 bits first, which overflow: slower, and wrong.
+    """
     return bool({"avx512_vnni", "avx_vnni"} & cpu_flags())
 
 

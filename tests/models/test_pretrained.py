@@ -12,6 +12,7 @@ from cifasr.data.librispeech import prepare_librispeech
 from cifasr.decoding.endpoint import TrailingSilence
 from cifasr.decoding.scoring import scored_transcripts
 from cifasr.decoding.streaming import transcribe
+from cifasr.errors import BackendUnavailableError
 from cifasr.metrics.wer import ErrorReport, count_errors
 from cifasr.models import pretrained
 from cifasr.models.checkpoint import read_notes
@@ -35,7 +36,7 @@ def test_the_model_in_the_box_is_small_and_says_where_it_comes_from():
     assert {"started_from", "trained_on", "dev_wer", "licence"} <= notes.keys()
 
 
-@pytest.mark.parametrize("weights", [WeightFormat.float32, WeightFormat.int8])
+@pytest.mark.parametrize("weights", [WeightFormat.float32, WeightFormat.auto])
 def test_the_model_in_the_box_hears_the_letter_and_its_pauses(weights):
     segments = transcribe(load_model(weights=weights), read_samples(SAMPLE), endpointer=TrailingSilence())
 
@@ -45,13 +46,20 @@ def test_the_model_in_the_box_hears_the_letter_and_its_pauses(weights):
     assert len(segments) == 3
 
 
-@pytest.mark.parametrize("quick", [True, False])
-def test_weights_are_int8_by_themselves_where_that_is_quick(monkeypatch, quick):
-    monkeypatch.setattr(pretrained, "is_int8_quick", lambda: quick)
+@pytest.mark.parametrize("there", [True, False])
+def test_weights_are_int8_by_themselves_where_the_processor_has_it(monkeypatch, there):
+    monkeypatch.setattr(pretrained, "has_int8", lambda: there)
 
     kinds = {type(module) for module in load_model().modules()}
 
-    assert (Int8Linear in kinds, nn.Linear in kinds) == (quick, not quick)
+    assert (Int8Linear in kinds, nn.Linear in kinds) == (there, not there)
+
+
+def test_int8_by_name_wants_a_processor_that_has_it(monkeypatch):
+    monkeypatch.setattr(pretrained, "has_int8", lambda: False)
+
+    with pytest.raises(BackendUnavailableError, match="wanted auto or float32 on a processor without VNNI"):
+        load_model(weights=WeightFormat.int8)
 
 
 @pytest.mark.shared_data

@@ -44,7 +44,7 @@ class StreamingOptions(Config):
     left_context_ms: int | None = Field(10240, ge=0, description="past that the encoder keeps; None: all of it")
     decode_chunk_ms: int = Field(640, gt=0, description="how often the decoder is asked in the offline mode")
     hold_ms: int = Field(
-        0, ge=0, description="a token that ends less than this before a chunk's end is asked for with the next chunk"
+        320, ge=0, description="a token that ends less than this before a chunk's end is asked for with the next chunk"
     )
     beam_size: int = Field(1, ge=1, le=64, description="hypotheses kept; 1 is greedy decoding")
     max_history_tokens: int = Field(

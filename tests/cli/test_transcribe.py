@@ -11,7 +11,7 @@ from cifasr.cli.transcribe import transcribe as command
 from cifasr.decoding.endpoint import TrailingSilence
 from cifasr.decoding.streaming import StreamingOptions, transcribe
 from cifasr.errors import CheckpointError, ConfigError
-from cifasr.models.checkpoint import load_checkpoint
+from cifasr.models.pretrained import load_model
 
 LONG_SECONDS = 31  # past the longest segment of a stream
 
@@ -38,7 +38,7 @@ def audio(tmp_path, sound):
 @pytest.fixture
 def text_of(babbler):
     """``text_of(path, options)``: what the model writes."""
-    model = load_checkpoint(babbler)
+    model = load_model(babbler)
 
     def hear(path, options=None):
         return " ".join(s.text for s in transcribe(model, read_samples(path), options, TrailingSilence()))

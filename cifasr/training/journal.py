@@ -84,11 +84,7 @@ def draw_curves(rows: list[dict[str, float]]) -> Figure:
     """Draw the losses on the left and dev WER on the right."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, errors = figure.subplots(1, 2)
-    names = [
-        name
-        for name in ("loss_tokens", "loss_border", "loss_silence", "loss_quantity", "loss_ctc")
-        if any(name in r for r in rows)
-    ]
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith("loss_"))
     for name in names:
         points = [(row["step"], row[name]) for row in rows if name in row]
         losses.plot(*zip(*points, strict=True), label=name.removeprefix("loss_"), linewidth=1)

@@ -114,8 +114,8 @@ class Objective(nn.Module):
         # One that hears what follows a chunk knows the words that the chunk's end cuts.
         asked = (queries.answers != IGNORE) & (queries.answers != self.model.tokenizer.nothing_id)
         return {
-            "frames": Term(*frame_distance(encoder_out, frames, lens), teaching.frames),
-            "taught": Term(*soft_cross_entropy(logits, expected, asked), teaching.tokens),
+            "taught_frames": Term(*frame_distance(encoder_out, frames, lens), teaching.frames),
+            "taught_tokens": Term(*soft_cross_entropy(logits, expected, asked), teaching.tokens),
         }
 
     def _fired(

@@ -60,9 +60,9 @@ def test_a_pupil_that_hears_what_its_equal_teacher_hears_is_taught_nothing(tmp_p
 
     terms = terms_beside(copy.deepcopy(pupil), pupil, config, tmp_path)
 
-    assert float(terms["frames"].total) == pytest.approx(0.0, abs=1e-6)
-    assert float(terms["taught"].total) == pytest.approx(0.0, abs=1e-4)
-    assert int(terms["taught"].count) == 4  # the "nothing" after the last token is not the teacher's to tell
+    assert float(terms["taught_frames"].total) == pytest.approx(0.0, abs=1e-6)
+    assert float(terms["taught_tokens"].total) == pytest.approx(0.0, abs=1e-4)
+    assert int(terms["taught_tokens"].count) == 4  # the "nothing" after the last token is not the teacher's to tell
 
 
 def test_noise_is_heard_by_the_pupil_and_not_by_the_teacher(tmp_path):
@@ -71,7 +71,7 @@ def test_noise_is_heard_by_the_pupil_and_not_by_the_teacher(tmp_path):
     still = make_config(augment=UNDISTURBED)
 
     far, near = (
-        terms_beside(copy.deepcopy(pupil), pupil, config, tmp_path)["frames"].total for config in (loud, still)
+        terms_beside(copy.deepcopy(pupil), pupil, config, tmp_path)["taught_frames"].total for config in (loud, still)
     )
 
     assert float(far) > 2 * float(near)

@@ -26,7 +26,8 @@ from cifasr.decoding.streaming import StreamingOptions, transcribe
 from cifasr.errors import ConfigError, DataError
 from cifasr.metrics.latency import RealTimeFactor
 from cifasr.metrics.wer import ErrorReport, ScoredUtterance
-from cifasr.models.pretrained import WeightFormat, load_model
+from cifasr.models.checkpoint import content_version
+from cifasr.models.pretrained import PRETRAINED_PATH, WeightFormat, load_model
 from cifasr.text.normalize import normalize_for_wer
 from cifasr.text.tokenizer import Tokenizer
 from cifasr.training.validation import choose_cuts
@@ -117,6 +118,7 @@ def _model_subject(path: Path | None, options: StreamingOptions, weights: Weight
     model = load_model(path, weights)
     about = {
         "model": model.config.name,
+        "version": content_version(path or PRETRAINED_PATH),
         "mode": (Mode.offline if options.chunk_ms is None else Mode.streaming).value,
         **options.model_dump(),
         "weights": weights.value,

@@ -1,6 +1,7 @@
 """One safetensors file holds a model: configuration, weights and tokenizer; checked when it is opened."""
 
 import base64
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -74,6 +75,12 @@ def read_notes(path: Path) -> dict[str, str]:
     """Read what was written about a model; see `load_checkpoint` for the errors."""
     notes: dict[str, str] = json.loads(_open(path)[0].get("notes", "{}"))
     return notes
+
+
+def content_version(path: Path) -> str:
+    """Name a model's file by what is in it: the first 12 hexadecimal digits of its SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def _open(path: Path) -> tuple[dict[str, str], list[str]]:

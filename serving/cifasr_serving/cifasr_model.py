@@ -1,15 +1,15 @@
 """cifasr's own model, as the server wants it."""
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from cifasr.decoding.endpoint import EndpointConfig, TrailingSilence
 from cifasr.decoding.streaming import StreamingOptions, StreamingRecognizer
+from cifasr.models.checkpoint import content_version
 from cifasr.models.cif_asr import CifAsr
-from cifasr.models.pretrained import load_model
+from cifasr.models.pretrained import PRETRAINED_PATH, load_model
 from cifasr_serving.model import Endpointing, ModelInfo
 
 _NEVER_S = 1e9
@@ -47,7 +47,9 @@ def load_cifasr_model(path: Path | None, compute_threads: int) -> CifasrModel:
     torch.set_num_threads(compute_threads)
     network = load_model(path)
     options = StreamingOptions()
-    info = ModelInfo(network.config.name, version("cifasr"), ("en",), (options.chunk_ms or 0) / 1000)
+    info = ModelInfo(
+        network.config.name, content_version(path or PRETRAINED_PATH), ("en",), (options.chunk_ms or 0) / 1000
+    )
     return CifasrModel(info, network, options)
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from cifasr.errors import CheckpointError, ConfigError
 from cifasr.models import checkpoint
-from cifasr.models.checkpoint import load_checkpoint, read_notes, save_checkpoint
+from cifasr.models.checkpoint import content_version, load_checkpoint, read_notes, save_checkpoint
 
 
 @pytest.fixture
@@ -217,3 +217,14 @@ def test_the_metadata_is_what_others_can_read(saved):
 
     assert metadata["format"] == "cifasr"
     assert json.loads(metadata["config"])["encoder"]["num_layers"] == model.config.encoder.num_layers
+
+
+def test_a_version_is_that_of_the_content_whatever_the_name(tiny_model, tmp_path):
+    save_checkpoint(tiny_model(), tmp_path / "a.safetensors")
+    (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes())
+    save_checkpoint(tiny_model(), tmp_path / "c.safetensors", "float16")
+
+    first, copied, other = (content_version(tmp_path / f"{name}.safetensors") for name in "abc")
+
+    assert first == copied != other
+    assert len(first) == 12

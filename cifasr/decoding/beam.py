@@ -20,6 +20,10 @@ _MAX_OPEN = 16
 """Tokens on which hypotheses may differ; the best hypothesis decides about older ones."""
 
 
+Memory = list[tuple[Tensor, Tensor] | None]
+"""Keys and values of frames, (1, H, T, D / H) each, for every layer of the decoder that has a window."""
+
+
 class Firing(NamedTuple):
     """What the neuron says of a token.
 
@@ -74,7 +78,8 @@ class BeamWriter:
         self._window_frames = model.window_frames + chunk_frames
         self._max_history = max_history
         self._kept_history = max(1, max_history // 4)
-        self._memory = model.decoder.project_memory(torch.zeros(1, 0, model.config.encoder.d_model))
+        self._memory: Memory = model.decoder.project_memory(torch.zeros(1, 0, model.config.encoder.d_model))
+        self._heard = self._memory
         control = {0, model.tokenizer.start_id, *model.tokenizer.prompt_ids}
         self._forbidden = torch.tensor(sorted(control))
         self._beam = _Beam(
@@ -84,7 +89,6 @@ class BeamWriter:
             pending=torch.tensor([model.tokenizer.prompt_ids]),
             decoder_state=model.decoder.init_state(),
         )
-        self._waiting: list[Firing] = []
         self._firings: list[tuple[float, int]] = []  # start and frame of every token, the open ones too
         self.token_ids: list[int] = []
         self.confidences: list[float] = []
@@ -111,37 +115,30 @@ class BeamWriter:
         """Whether any token was found, written or open."""
         return bool(self._firings)
 
-    def see(self, encoder_out: Tensor) -> None:
+    def see(self, encoder_out: Tensor, ahead: Tensor) -> None:
         """Move the window on.
 
         Args:
             encoder_out: (1, n, D), the frames of the chunk just heard.
+            ahead: (1, m, D), what is known of those that follow; seen until the next chunk brings them again.
         """
-        new = self._model.decoder.project_memory(encoder_out)
-        self._memory = [
-            None if old is None or add is None else (self._slide(old[0], add[0]), self._slide(old[1], add[1]))
-            for old, add in zip(self._memory, new, strict=True)
-        ]
+        self._memory = self._joined(self._memory, encoder_out, self._window_frames)
+        self._heard = self._joined(self._memory, ahead, None) if ahead.shape[1] else self._memory
 
     def fire(self, firing: Firing) -> None:
-        """Note a firing; `answer` asks what it means."""
+        """Ask what a firing means."""
         self.num_firings += 1
-        self._waiting.append(firing)
-
-    def answer(self, before_frame: int) -> None:
-        """Ask the decoder about the firings up to a frame, in their order."""
-        while self._waiting and self._waiting[0].fire_frame < before_frame:
-            self._ask(self._waiting.pop(0))
+        self._ask(firing)
 
     def flush(self, last_frame: int) -> None:
-        """At the end of a segment answer all firings, and ask on until "nothing": one that is missing loses nothing.
+        """At the end of a segment ask on until "nothing", so that a firing that is missing loses nothing.
 
-        Then the likeliest hypothesis is written.
+        What lies ahead belongs to the next segment. Then the likeliest hypothesis is written.
 
         Args:
             last_frame: The segment's.
         """
-        self.answer(last_frame + 1)
+        self._heard = self._memory
         silence = torch.zeros(self._model.config.encoder.d_model)
         # Without a window there is nothing to hear but firings.
         for _ in range(_MAX_UNASKED if self._model.window_frames else 0):
@@ -151,35 +148,27 @@ class BeamWriter:
 
     def state(self) -> State:
         """Take the state out."""
-        memory = {str(i): {"keys": kv[0], "values": kv[1]} for i, kv in enumerate(self._memory) if kv is not None}
-        no_firings = torch.zeros(0, self._model.config.encoder.d_model)
         written = {
             "token_ids": torch.tensor(self.token_ids, dtype=torch.int64),
             "confidences": torch.tensor(self.confidences, dtype=torch.float64),
             "starts": torch.tensor([start for start, _ in self._firings], dtype=torch.float64),
             "frames": torch.tensor([frame for _, frame in self._firings], dtype=torch.int64),
             "counts": torch.tensor([self.num_firings, self.num_calls]),
-            "waiting": torch.stack([firing.embedding for firing in self._waiting]) if self._waiting else no_firings,
-            "waiting_starts": torch.tensor([firing.start_frame for firing in self._waiting], dtype=torch.float64),
-            "waiting_frames": torch.tensor([firing.fire_frame for firing in self._waiting], dtype=torch.int64),
         }
         beam = {name: value for name, value in vars(self._beam).items() if isinstance(value, Tensor)}
-        parts = {"memory": merged(memory), "decoder": self._beam.decoder_state, "written": written, "beam": beam}
-        return merged(parts)
+        parts = {"decoder": self._beam.decoder_state, "written": written, "beam": beam}
+        return merged(parts | {"memory": _memory_state(self._memory), "heard": _memory_state(self._heard)})
 
     def restore(self, state: State) -> None:
         """Put a state back in."""
-        memory, written = scoped(state, "memory"), scoped(state, "written")
-        self._memory = [
-            None if kv is None else (memory[f"{i}.keys"], memory[f"{i}.values"]) for i, kv in enumerate(self._memory)
-        ]
+        written = scoped(state, "written")
+        self._memory = _restored_memory(scoped(state, "memory"), len(self._memory))
+        self._heard = _restored_memory(scoped(state, "heard"), len(self._memory))
         self._beam = _Beam(**scoped(state, "beam"), decoder_state=scoped(state, "decoder"))
         self.token_ids = written["token_ids"].tolist()
         self.confidences = written["confidences"].tolist()
         self._firings = list(zip(written["starts"].tolist(), written["frames"].tolist(), strict=True))
         self.num_firings, self.num_calls = written["counts"].tolist()
-        starts, frames = written["waiting_starts"].tolist(), written["waiting_frames"].tolist()
-        self._waiting = [Firing(*firing) for firing in zip(written["waiting"], starts, frames, strict=True)]
 
     def _ask(self, firing: Firing) -> bool:
         """Ask the decoder for the next token.
@@ -192,7 +181,7 @@ class BeamWriter:
         beam, nothing_id = self._beam, self._model.tokenizer.nothing_id
         fired = torch.zeros(*beam.pending.shape, len(firing.embedding))
         fired[:, -1] = firing.embedding
-        logits, state = self._model.decoder.step(beam.pending, beam.decoder_state, self._memory, fired)
+        logits, state = self._model.decoder.step(beam.pending, beam.decoder_state, self._heard, fired)
         logits[:, self._forbidden] = -torch.inf
         log_probs = torch.log_softmax(logits.double(), dim=-1)
         # First whether there is a token at all, then which: where many are possible, "nothing" may lead them all and
@@ -247,5 +236,22 @@ class BeamWriter:
             fresh = self._model.decoder.init_state()
             beam.decoder_state = {name: value.expand(num_hypotheses, -1, -1, -1) for name, value in fresh.items()}
 
-    def _slide(self, old: Tensor, new: Tensor) -> Tensor:
-        return torch.cat([old, new], dim=2)[:, :, -self._window_frames :]
+    def _joined(self, memory: Memory, encoder_out: Tensor, num_kept: int | None) -> Memory:
+        """Put frames behind those in memory, and keep the last of them."""
+        new = self._model.decoder.project_memory(encoder_out)
+        first = None if num_kept is None else -num_kept
+        return [
+            None
+            if old is None or add is None
+            else (torch.cat([old[0], add[0]], dim=2)[:, :, first:], torch.cat([old[1], add[1]], dim=2)[:, :, first:])
+            for old, add in zip(memory, new, strict=True)
+        ]
+
+
+def _memory_state(memory: Memory) -> State:
+    return merged({str(i): {"keys": kv[0], "values": kv[1]} for i, kv in enumerate(memory) if kv is not None})
+
+
+def _restored_memory(state: State, num_layers: int) -> Memory:
+    layers = [scoped(state, str(i)) for i in range(num_layers)]
+    return [(layer["keys"], layer["values"]) if layer else None for layer in layers]

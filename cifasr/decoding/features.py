@@ -30,13 +30,16 @@ class FeatureStream:
     Args:
         encoder: Whose surroundings of a chunk are needed.
         chunk_feats: Feature frames of a chunk; None for one chunk at the end of the input.
+        ahead_feats: Feature frames of the next chunk that each comes with besides.
     """
 
-    def __init__(self, encoder: Encoder, chunk_feats: int | None) -> None:
-        self._left, self._right, self._factor = encoder.left_feats, encoder.right_feats, encoder.subsampling
+    def __init__(self, encoder: Encoder, chunk_feats: int | None, ahead_feats: int = 0) -> None:
+        self._left, self._factor = encoder.left_feats, encoder.subsampling
+        self._right = encoder.right_feats + ahead_feats
         self._chunk_feats = chunk_feats
         self._samples: Samples = np.zeros(LEFT_SAMPLES, dtype=np.float32)  # from the next window's first sample on
         self._feats = torch.full((self._left, NUM_MELS), SILENCE_FEATURE)  # from the next chunk's surroundings on
+        self._pending: Samples = np.zeros(0, dtype=np.float32)  # past the last chunk given out
         self._num_samples = 0
         self._num_feats_out = 0
 
@@ -48,11 +51,12 @@ class FeatureStream:
     @property
     def num_pending_samples(self) -> int:
         """How many samples were heard past the last chunk given out."""
-        return self._num_samples - self._num_feats_out * HOP_SAMPLES
+        return len(self._pending)
 
     def accept(self, samples: Samples) -> Iterator[Tensor]:
-        """Take samples in; give out the chunks that are complete, (1, left + n * subsampling + right, F) each."""
+        """Take samples in; give out complete chunks, (1, left + n * subsampling + ahead + right, F) each."""
         self._samples = np.concatenate([self._samples, samples])
+        self._pending = np.concatenate([self._pending, samples])
         self._num_samples += len(samples)
         while self._chunk_feats is not None:
             missing = self._left + self._chunk_feats + self._right - len(self._feats)
@@ -75,16 +79,22 @@ class FeatureStream:
 
     def pending_samples(self) -> Samples:
         """Copy the samples heard past the last chunk given out."""
-        return self._samples[len(self._samples) - self.num_pending_samples :].copy()
+        return self._pending.copy()
 
     def state(self) -> State:
         """Take the state out."""
         counts = torch.tensor([self._num_samples, self._num_feats_out])
-        return {"samples": torch.from_numpy(self._samples.copy()), "feats": self._feats.clone(), "counts": counts}
+        return {
+            "samples": torch.from_numpy(self._samples.copy()),
+            "pending": torch.from_numpy(self._pending.copy()),
+            "feats": self._feats.clone(),
+            "counts": counts,
+        }
 
     def restore(self, state: State) -> None:
         """Put a state back in."""
         self._samples = state["samples"].numpy().copy()
+        self._pending = state["pending"].numpy().copy()
         self._feats = state["feats"].clone()
         self._num_samples, self._num_feats_out = state["counts"].tolist()
 
@@ -99,5 +109,6 @@ class FeatureStream:
     def _give(self, size: int) -> Tensor:
         chunk = self._feats[None, : self._left + size + self._right]
         self._feats = self._feats[size:]
+        self._pending = self._pending[size * HOP_SAMPLES :]
         self._num_feats_out += size
         return chunk

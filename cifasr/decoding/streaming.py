@@ -13,7 +13,7 @@ from cifasr.decoding.endpoint import Endpointer, Observation
 from cifasr.decoding.features import FeatureStream
 from cifasr.decoding.result import Result, Segment
 from cifasr.decoding.words import words_of
-from cifasr.errors import AudioError, StateError
+from cifasr.errors import AudioError, ConfigError, StateError
 from cifasr.models.cif_asr import CifAsr
 from cifasr.nn.state import State, merged, scoped
 from cifasr.ops.cif import CifState, cif_flush, cif_stream
@@ -43,8 +43,8 @@ class StreamingOptions(Config):
     chunk_ms: int | None = Field(640, description="audio heard at a time; also the wait for each word")
     left_context_ms: int | None = Field(10240, ge=0, description="past that the encoder keeps; None: all of it")
     decode_chunk_ms: int = Field(640, gt=0, description="how often the decoder is asked in the offline mode")
-    hold_ms: int = Field(
-        320, ge=0, description="a token that ends less than this before a chunk's end is asked for with the next chunk"
+    lookahead_ms: int = Field(
+        320, ge=0, description="audio past a chunk that is heard with it, and again with the next; words wait for it"
     )
     beam_size: int = Field(1, ge=1, le=64, description="hypotheses kept; 1 is greedy decoding")
     max_history_tokens: int = Field(
@@ -79,7 +79,10 @@ class StreamingRecognizer:
         self._ask_frames = context.chunk_frames
         if self._ask_frames is None:
             self._ask_frames = model.context(self._options.decode_chunk_ms, None).chunk_frames or 1
-        self._hold_frames = self._options.hold_ms // model.frame_ms
+        if self._options.lookahead_ms % model.frame_ms:
+            got = self._options.lookahead_ms
+            raise ConfigError(f"lookahead_ms: wanted a multiple of {model.frame_ms} (the encoder's frame), got {got}")
+        self._ahead_frames = self._options.lookahead_ms // model.frame_ms
         self._index = 0
         self._start_sample = 0
         self._finished = False
@@ -145,7 +148,8 @@ class StreamingRecognizer:
     def _begin_segment(self) -> None:
         model, options = self._model, self._options
         chunk_feats = None if options.chunk_ms is None else options.chunk_ms // FRAME_MS
-        self._features = FeatureStream(model.encoder, chunk_feats)
+        ahead_feats = 0 if chunk_feats is None else options.lookahead_ms // FRAME_MS
+        self._features = FeatureStream(model.encoder, chunk_feats, ahead_feats)
         self._encoder_state = model.encoder.init_state()
         self._estimator_state = model.estimator.init_state()
         self._neuron = CifState.initial(1, model.config.encoder.d_model)
@@ -166,34 +170,36 @@ class StreamingRecognizer:
         return None
 
     def _hear_chunk(self, feats: Tensor) -> None:
-        encoder_out, self._encoder_state = self._model.encoder.step(feats, self._encoder_state, self._left_frames)
-        alpha, self._estimator_state = self._model.estimator.step(encoder_out, self._estimator_state, self._left_frames)
+        # Offline all is one chunk, and ahead of a part lies the next.
+        seen = (self._left_frames, 0 if self._options.chunk_ms is None else self._ahead_frames)
+        encoder_out, self._encoder_state = self._model.encoder.step(feats, self._encoder_state, *seen)
+        alpha, self._estimator_state = self._model.estimator.step(encoder_out, self._estimator_state, *seen)
         assert self._ask_frames is not None
-        for first in range(0, encoder_out.shape[1], self._ask_frames):
-            part = slice(first, first + self._ask_frames)
-            self._decode(encoder_out[:, part], alpha[:, part])
+        alpha = alpha[:, : alpha.shape[1] - seen[1]]
+        for first in range(0, alpha.shape[1], self._ask_frames):
+            end = min(first + self._ask_frames, alpha.shape[1])
+            ahead = encoder_out[:, end : end + self._ahead_frames]
+            self._decode(encoder_out[:, first:end], ahead, alpha[:, first:end])
         horizon = _SILENCE_HORIZON_S * 1000 // self._model.frame_ms
         self._recent_weights = torch.cat([self._recent_weights, alpha[0]])[-horizon:]
 
-    def _decode(self, encoder_out: Tensor, alpha: Tensor) -> None:
+    def _decode(self, encoder_out: Tensor, ahead: Tensor, alpha: Tensor) -> None:
         """Let the neuron integrate a chunk, and ask the decoder about each firing."""
         fired, self._neuron = cif_stream(
             encoder_out, alpha, self._neuron, threshold=self._model.config.neuron.threshold
         )
         self._num_frames += encoder_out.shape[1]
-        self._writer.see(encoder_out)
+        self._writer.see(encoder_out, ahead)
         for u in range(int(fired.token_lens[0])):
             fire_frame = int(fired.fire_frames[0, u])
             start_frame = _start_frame(float(fired.delays[0, u]), fire_frame)
             self._writer.fire(Firing(fired.acoustic_embeds[0, u], start_frame, fire_frame))
-        self._writer.answer(before_frame=self._num_frames - self._hold_frames)
 
     def _end_segment(self, *, hear_pending: bool) -> tuple[Segment, ...]:
         """Write what is still to be written, and begin the next segment where this one's audio ended."""
         if hear_pending:
             for feats in self._features.finish():
                 self._hear_chunk(feats)
-        self._writer.answer(before_frame=self._num_frames)
         neuron = self._model.config.neuron
         tail, self._neuron = cif_flush(self._neuron, threshold=neuron.threshold, tail_threshold=neuron.tail_threshold)
         last_frame = max(self._writer.last_frame, self._num_frames - 1 - self._num_silence_frames(_RESIDUE_WEIGHT))

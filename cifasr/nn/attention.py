@@ -67,20 +67,21 @@ class MultiHeadAttention(nn.Module):
         empty = torch.zeros(num_streams, self.num_heads, 0, self.out.out_features // self.num_heads)
         return {"keys": empty, "values": empty}
 
-    def step(self, x: Tensor, cache: State, left_frames: int | None) -> tuple[Tensor, State]:
+    def step(self, x: Tensor, cache: State, left_frames: int | None, ahead_frames: int = 0) -> tuple[Tensor, State]:
         """Attend from the next chunk of a stream to itself and its past.
 
         Args:
             x: (B, n, D).
             cache: From `init_cache` or the last step.
             left_frames: How much of the past the next chunk may see; None for all.
+            ahead_frames: How many of the n are future that comes again with the next chunk: seen now, and not kept.
 
         Returns:
             (B, n, D), and the cache of what follows.
         """
         new_keys, new_values = self.project_memory(x)
-        keys, kept_keys = keep_left(cache["keys"], new_keys, left_frames, dim=2)
-        values, kept_values = keep_left(cache["values"], new_values, left_frames, dim=2)
+        keys, kept_keys = keep_left(cache["keys"], new_keys, left_frames, 2, ahead_frames)
+        values, kept_values = keep_left(cache["values"], new_values, left_frames, 2, ahead_frames)
         return self(x, keys, values), {"keys": kept_keys, "values": kept_values}
 
     def weights(self, x: Tensor, keys: Tensor, heads: list[int], mask: Tensor) -> Tensor:

@@ -25,17 +25,18 @@ class CausalConvolution(nn.Module):
         self.project = nn.Linear(d_model, d_model)
         self.past_frames = kernel_size - 1
 
-    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, past: Tensor, ahead_frames: int = 0) -> tuple[Tensor, Tensor]:
         """Convolve.
 
         Args:
             x: (B, T, D).
             past: (B, kernel_size - 1, D), gated frames before the first.
+            ahead_frames: See `EncoderBlock.step`.
 
         Returns:
             (B, T, D), and the past of what follows.
         """
-        gated, kept = keep_left(past, F.glu(self.expand(x), dim=-1), self.past_frames, dim=1)
+        gated, kept = keep_left(past, F.glu(self.expand(x), dim=-1), self.past_frames, 1, ahead_frames)
         x = self.depthwise(gated.transpose(1, 2)).transpose(1, 2)
         return self.project(F.silu(self.norm(x))), kept
 
@@ -68,15 +69,15 @@ class ConformerBlock(EncoderBlock):
         convolved = torch.zeros(num_streams, self.convolution.past_frames, self.attention.out.out_features)
         return self.attention.init_cache(num_streams) | {"convolved": convolved}
 
-    def step(self, x: Tensor, state: State, left_frames: int | None) -> tuple[Tensor, State]:
+    def step(self, x: Tensor, state: State, left_frames: int | None, ahead_frames: int = 0) -> tuple[Tensor, State]:
         """Run on the next chunk; see `EncoderBlock`."""
         x = x + 0.5 * self.first_feed_forward(x)
-        attended, cache = self.attention.step(self.attention_norm(x), state, left_frames)
-        x, convolved = self._after_attention(x + attended, state["convolved"])
+        attended, cache = self.attention.step(self.attention_norm(x), state, left_frames, ahead_frames)
+        x, convolved = self._after_attention(x + attended, state["convolved"], ahead_frames)
         return x, cache | {"convolved": convolved}
 
-    def _after_attention(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        convolved, past = self.convolution(self.convolution_norm(x), past)
+    def _after_attention(self, x: Tensor, past: Tensor, ahead_frames: int = 0) -> tuple[Tensor, Tensor]:
+        convolved, past = self.convolution(self.convolution_norm(x), past, ahead_frames)
         x = x + convolved
         return self.norm(x + 0.5 * self.second_feed_forward(x)), past
 

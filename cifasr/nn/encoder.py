@@ -28,13 +28,14 @@ class EncoderBlock(nn.Module):
         """Make the state of streams in which nothing was heard yet."""
 
     @abstractmethod
-    def step(self, x: Tensor, state: State, left_frames: int | None) -> tuple[Tensor, State]:
+    def step(self, x: Tensor, state: State, left_frames: int | None, ahead_frames: int = 0) -> tuple[Tensor, State]:
         """Run on the next chunk of a stream.
 
         Args:
             x: (B, n, D), the chunk.
             state: From `init_state` or the last step.
             left_frames: How much of the past the next chunk may see; None for all.
+            ahead_frames: How many of the n are future that comes again with the next chunk: seen now, and not kept.
         """
 
 
@@ -45,7 +46,7 @@ class Encoder(nn.Module):
         d_model: Width of a frame.
         subsampling: Feature frames (10 ms) per encoder frame.
         left_feats: Feature frames before a chunk that its first frame needs.
-        right_feats: Feature frames past a chunk that its last frame waits for: the encoder's only look-ahead.
+        right_feats: Feature frames past a chunk that its last frame waits for.
         blocks: The layers.
         final_norm: After the last layer.
     """
@@ -102,13 +103,14 @@ class Encoder(nn.Module):
         parts = {str(i): block.init_state(num_streams) for i, block in enumerate(self._encoder_blocks())}
         return merged(parts) | {"num_frames": torch.zeros((), dtype=torch.int64)}
 
-    def step(self, feats: Tensor, state: State, left_frames: int | None) -> tuple[Tensor, State]:
+    def step(self, feats: Tensor, state: State, left_frames: int | None, ahead_frames: int = 0) -> tuple[Tensor, State]:
         """Encode the next chunk of streams that move together.
 
         Args:
             feats: (B, left_feats + n * subsampling + right_feats, F): the chunk with what it needs around it.
             state: From `init_state` or the last step.
             left_frames: How much of the past a frame may see; None for all.
+            ahead_frames: How many of the n are future that comes again with the next chunk: seen now, and not kept.
 
         Returns:
             encoder_out: (B, n, D).
@@ -117,9 +119,9 @@ class Encoder(nn.Module):
         x = self.embed(feats, state["num_frames"])
         parts = {}
         for i, block in enumerate(self._encoder_blocks()):
-            x, parts[str(i)] = block.step(x, scoped(state, str(i)), left_frames)
+            x, parts[str(i)] = block.step(x, scoped(state, str(i)), left_frames, ahead_frames)
         output: Tensor = self.final_norm(x)
-        return output, merged(parts) | {"num_frames": state["num_frames"] + x.shape[1]}
+        return output, merged(parts) | {"num_frames": state["num_frames"] + x.shape[1] - ahead_frames}
 
     def _encoder_blocks(self) -> list[EncoderBlock]:
         return [block for block in self.blocks if isinstance(block, EncoderBlock)]

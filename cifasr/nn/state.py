@@ -19,15 +19,16 @@ def merged(parts: Mapping[str, Mapping[str, Tensor]]) -> State:
     return {f"{scope}.{key}": value for scope, part in parts.items() for key, value in part.items()}
 
 
-def keep_left(past: Tensor, new: Tensor, left_frames: int | None, dim: int) -> tuple[Tensor, Tensor]:
+def keep_left(
+    past: Tensor, new: Tensor, left_frames: int | None, dim: int, ahead_frames: int = 0
+) -> tuple[Tensor, Tensor]:
     """Put a chunk behind its past, and cut the past that the next chunk will see.
 
     Returns:
         everything: ``past`` and ``new`` along ``dim``.
-        kept: The last ``left_frames`` of it; all for None.
+        kept: Of all but its last ``ahead_frames``, the last ``left_frames``; all for None.
     """
     everything = torch.cat([past, new], dim=dim)
-    if left_frames is None:
-        return everything, everything
-    first = max(0, everything.shape[dim] - left_frames)
-    return everything, everything.narrow(dim, first, everything.shape[dim] - first)
+    end = everything.shape[dim] - ahead_frames
+    first = 0 if left_frames is None else max(0, end - left_frames)
+    return everything, everything.narrow(dim, first, end - first)

@@ -63,13 +63,16 @@ class WeightEstimator(nn.Module):
         """Make the state of streams in which nothing was heard yet."""
         return merged({str(i): block.init_state(num_streams) for i, block in enumerate(self._typed_blocks())})
 
-    def step(self, encoder_out: Tensor, state: State, left_frames: int | None) -> tuple[Tensor, State]:
+    def step(
+        self, encoder_out: Tensor, state: State, left_frames: int | None, ahead_frames: int = 0
+    ) -> tuple[Tensor, State]:
         """Weigh the frames of the next chunk.
 
         Args:
             encoder_out: (B, n, D).
             state: From `init_state` or the last step.
             left_frames: How much of the past a frame may see; None for all.
+            ahead_frames: How many of the n are future that comes again with the next chunk: seen now, and not kept.
 
         Returns:
             alpha: (B, n).
@@ -78,7 +81,7 @@ class WeightEstimator(nn.Module):
         x = self.project(encoder_out)
         parts = {}
         for i, block in enumerate(self._typed_blocks()):
-            x, parts[str(i)] = block.step(x, scoped(state, str(i)), left_frames)
+            x, parts[str(i)] = block.step(x, scoped(state, str(i)), left_frames, ahead_frames)
         return torch.sigmoid(self.head(x).squeeze(-1).float()), merged(parts)
 
     def _typed_blocks(self) -> list[ConformerBlock]:

@@ -36,9 +36,9 @@ class WhisperBlock(EncoderBlock):
         """Make an empty past."""
         return self.attention.init_cache(num_streams)
 
-    def step(self, x: Tensor, state: State, left_frames: int | None) -> tuple[Tensor, State]:
+    def step(self, x: Tensor, state: State, left_frames: int | None, ahead_frames: int = 0) -> tuple[Tensor, State]:
         """Run on the next chunk; see `EncoderBlock`."""
-        attended, state = self.attention.step(self.attention_norm(x), state, left_frames)
+        attended, state = self.attention.step(self.attention_norm(x), state, left_frames, ahead_frames)
         x = x + attended
         return x + self.feed_forward(self.feed_forward_norm(x)), state
 

@@ -47,9 +47,8 @@ def load_cifasr_model(path: Path | None, compute_threads: int) -> CifasrModel:
     torch.set_num_threads(compute_threads)
     network = load_model(path)
     options = StreamingOptions()
-    info = ModelInfo(
-        network.config.name, content_version(path or PRETRAINED_PATH), ("en",), (options.chunk_ms or 0) / 1000
-    )
+    waits_s = ((options.chunk_ms or 0) + options.lookahead_ms) / 1000
+    info = ModelInfo(network.config.name, content_version(path or PRETRAINED_PATH), ("en",), waits_s)
     return CifasrModel(info, network, options)
 
 

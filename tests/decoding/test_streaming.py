@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -17,9 +18,11 @@ from cifasr.errors import AudioError, ConfigError, StateError
 NUM_SAMPLES = 40_123
 MODELS = [("conformer", 4000, 7), ("conformer", 0, 7), ("whisper", 4000, 3), ("whisper", 0, 0)]  # seeds that write
 EVERY_MODEL = pytest.mark.parametrize(("kind", "window_ms", "seed"), MODELS)
-OPTIONS = StreamingOptions(chunk_ms=320, left_context_ms=640, max_history_tokens=24, nothing_threshold=0.2)
-HOLDING = OPTIONS.model_copy(update={"hold_ms": 240})
-BEAM = OPTIONS.model_copy(update={"beam_size": 3, "hold_ms": 240})
+OPTIONS = StreamingOptions(
+    chunk_ms=320, left_context_ms=640, lookahead_ms=0, max_history_tokens=24, nothing_threshold=0.2
+)
+AHEAD = OPTIONS.model_copy(update={"lookahead_ms": 160})
+BEAM = OPTIONS.model_copy(update={"beam_size": 3, "lookahead_ms": 160})
 OFFLINE = OPTIONS.model_copy(update={"chunk_ms": None, "decode_chunk_ms": 320})
 SHORT_SEGMENTS = TrailingSilence(EndpointConfig(max_utterance_s=0.9))
 
@@ -74,8 +77,8 @@ def test_some_firings_write_nothing(tiny_model, kind, window_ms, seed):
 @EVERY_MODEL
 @pytest.mark.parametrize(
     ("options", "endpointer"),
-    [(OPTIONS, None), (OPTIONS, SHORT_SEGMENTS), (HOLDING, None), (OFFLINE, None), (BEAM, SHORT_SEGMENTS)],
-    ids=["one segment", "endpointer", "holding", "offline", "beam"],
+    [(OPTIONS, None), (OPTIONS, SHORT_SEGMENTS), (AHEAD, None), (OFFLINE, None), (BEAM, SHORT_SEGMENTS)],
+    ids=["one segment", "endpointer", "ahead", "offline", "beam"],
 )
 @settings(max_examples=5)
 @given(data=st.data())
@@ -109,25 +112,40 @@ def test_a_long_recording_in_one_call_is_what_its_pieces_are(tiny_model):
     )
 
 
-@pytest.mark.parametrize("hold_ms", [80, 320, 1000])
-def test_a_token_near_a_chunks_end_waits_for_the_next(tiny_model, hold_ms):
-    model = tiny_model("whisper", seed=3)
-    options = OPTIONS.model_copy(update={"hold_ms": hold_ms})
-    recognizer = StreamingRecognizer(model, options)
+@pytest.mark.parametrize("kind", ["whisper", "conformer"])
+def test_with_all_of_the_rest_ahead_a_chunk_hears_what_the_whole_does(tiny_model, kind):
+    model = tiny_model(kind)
+    feats = torch.randn(1, model.encoder.left_feats + 80 + model.encoder.right_feats, 80)
+    ahead_frames = 40 // model.encoder.subsampling
 
-    num_waiting = 0
-    for num_chunks in range(1, 8):
-        partial = recognizer.accept_waveform(noise(16_000)[5120 * (num_chunks - 1) : 5120 * num_chunks]).partial
-        heard_ms = round(partial.end_s * 1000)
-        assert all((frame + 1) * model.frame_ms <= heard_ms - hold_ms for frame in partial.fire_frames)
-        num_waiting += partial.num_firings - partial.num_decoder_calls
-    assert num_waiting > 0
-    (final,) = recognizer.input_finished().finals
-    assert final.num_decoder_calls >= final.num_firings
+    with torch.no_grad():
+        whole, _ = model.encoder.step(feats, model.encoder.init_state(), None)
+        seen, state = model.encoder.step(feats, model.encoder.init_state(), None, ahead_frames)
+        rest, _ = model.encoder.step(feats[:, 40:], state, None)
+
+    torch.testing.assert_close(seen, whole, rtol=0, atol=0)
+    assert int(state["num_frames"]) == whole.shape[1] - ahead_frames
+    # The rest is heard again from where the chunk ended, by a past that knew it was coming.
+    torch.testing.assert_close(rest, whole[:, -ahead_frames:], rtol=1e-4, atol=1e-4)
+
+
+def test_a_lookahead_is_a_whole_number_of_frames(tiny_model):
+    with pytest.raises(ConfigError, match=r"lookahead_ms: wanted a multiple of 80 .*, got 100"):
+        StreamingRecognizer(tiny_model("conformer"), StreamingOptions(lookahead_ms=100))
+
+
+def test_words_wait_for_the_lookahead_and_no_longer(tiny_model):
+    recognizer = StreamingRecognizer(tiny_model("whisper", seed=3), AHEAD)
+    heard = noise(16_000)
+
+    before = recognizer.accept_waveform(heard[: 5120 + 2560]).partial  # features want a little more than the lookahead
+    after = recognizer.accept_waveform(heard[5120 + 2560 : 5120 + 2560 + 400]).partial
+
+    assert (before.end_s, after.end_s) == (0.0, pytest.approx(0.32))
 
 
 @EVERY_MODEL
-@pytest.mark.parametrize("options", [OPTIONS, HOLDING, BEAM], ids=["", "holding", "beam"])
+@pytest.mark.parametrize("options", [OPTIONS, AHEAD, BEAM], ids=["", "ahead", "beam"])
 @pytest.mark.parametrize("place", [0, 1, 5120, 12_345, 30_000, NUM_SAMPLES])
 def test_a_state_from_disk_goes_on_as_if_nothing_had_been(tiny_model, tmp_path, kind, window_ms, seed, options, place):
     samples, model = noise(NUM_SAMPLES), tiny_model(kind, window_ms=window_ms, seed=seed)
@@ -367,7 +385,7 @@ def test_silence_is_measured_for_longer_than_ten_seconds(tiny_model):
             seen.append((observation.has_text, observation.silence_s, observation.segment_s))
             return False
 
-    StreamingRecognizer(model, None, Watcher()).accept_waveform(noise(16_000 * 16 + 400))
+    StreamingRecognizer(model, None, Watcher()).accept_waveform(noise(16_000 * 16 + 320 * 16 + 400))
 
     assert seen[0] == (False, pytest.approx(0.64), pytest.approx(0.64))
     assert seen[-1] == (False, pytest.approx(16.0), pytest.approx(16.0))

@@ -12,6 +12,9 @@ from cifasr.config import parse_config
 from cifasr.models.cif_asr import CifAsr, CifAsrConfig
 from cifasr.text.tokenizer import Tokenizer, tokenizer_from_pieces
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton: kernels run on the CPU, slowly
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 settings.register_profile("local", deadline=None)

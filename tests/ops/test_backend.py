@@ -14,7 +14,9 @@ def test_a_backend_asked_for_by_name_is_the_one_that_runs(name):
     assert resolve_backend(name, torch.zeros(1)) == name
 
 
-def test_a_backend_that_cannot_run_raises_instead_of_falling_back():
+def test_a_backend_that_cannot_run_raises_instead_of_falling_back(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+
     with pytest.raises(BackendUnavailableError, match=r"backend 'triton'.*on cpu.*'vectorized'"):
         resolve_backend("triton", torch.zeros(1))
 

@@ -1,9 +1,11 @@
 """The CIF operator as users call it: checks and choice, no maths."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from cifasr.ops.backend import Backend, resolve_backend
+from cifasr.ops.backend import Backend, ResolvedBackend, resolve_backend
 from cifasr.ops.cif.checks import (
     check_alpha,
     check_frame_lens,
@@ -51,7 +53,7 @@ def cif(
         tail_threshold: Weight, 0 to ``threshold``. A remainder of at least so much fires a last token, which keeps
             the weight it has: it is not rescaled to ``threshold``. None drops the remainder. After scaling to
             ``target_lens`` there is no remainder.
-        backend: "auto" is "vectorized".
+        backend: "auto" is "triton" on a GPU where triton is installed, and "vectorized" elsewhere.
         validate: Check the values of ``alpha`` and of lengths. Lengths on a CPU are always checked; on a GPU the
             check waits for the device, and without it a row that has targets but no frames fires nothing. A graph
             exported by ``torch.export`` checks nothing.
@@ -81,8 +83,7 @@ def cif(
             check_target_lens(target_lens, frame_lens)
     if check_values:
         check_alpha(alpha, frame_lens)
-    run = cif_reference if chosen == "reference" else cif_vectorized
-    return run(
+    return _implementation(chosen)(
         frames,
         frame_lens,
         alpha,
@@ -91,3 +92,11 @@ def cif(
         max_tokens=max_tokens,
         tail_threshold=tail_threshold,
     )
+
+
+def _implementation(backend: ResolvedBackend) -> Callable[..., CifOutput]:
+    if backend == "triton":
+        from cifasr.ops.cif.triton_backend import cif_triton  # triton is optional
+
+        return cif_triton
+    return cif_reference if backend == "reference" else cif_vectorized

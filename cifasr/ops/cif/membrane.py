@@ -76,6 +76,31 @@ def scale_to_targets(membrane: Tensor, frame_lens: Tensor, target_lens: Tensor) 
     return (share * (target_lens * UNITS_PER_TOKEN)[:, None]).round_().to(torch.int64)
 
 
+def count_tokens(
+    last_position: Tensor, threshold: float, tail_threshold: float | None, max_tokens: int | None
+) -> tuple[Tensor, Tensor, int]:
+    """Count what each row fires. Waits for the device only where ``max_tokens`` is not given.
+
+    Args:
+        last_position: (B,) int64, where each row ends, in units.
+        threshold: Weight of one token.
+        tail_threshold: Least remainder that fires, or None.
+        max_tokens: Width of the output, or None for the longest row's.
+
+    Returns:
+        token_lens: (B,) int64, the tail's included, at most the width.
+        remainder: (B,) int64 units.
+        num_tokens: U, the width.
+    """
+    remainder = last_position & (UNITS_PER_TOKEN - 1)
+    token_lens = last_position >> UNIT_BITS
+    if tail_threshold is not None:
+        token_lens = token_lens + (remainder >= tail_units(tail_threshold, threshold))
+    if max_tokens is not None:
+        return token_lens.clamp(max=max_tokens), remainder, max_tokens
+    return token_lens, remainder, int(token_lens.max()) if len(token_lens) else 0
+
+
 def sum_weight(alpha: Tensor, frame_lens: Tensor) -> Tensor:
     """Sum the weight of the valid frames, differentiably.
 

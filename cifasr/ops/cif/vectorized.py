@@ -13,12 +13,11 @@ from torch.autograd.function import once_differentiable
 
 from cifasr.lengths import padding_mask
 from cifasr.ops.cif.membrane import (
-    UNIT_BITS,
     UNITS_PER_TOKEN,
+    count_tokens,
     integrate,
     scale_to_targets,
     sum_weight,
-    tail_units,
     units_to_weight,
 )
 from cifasr.ops.cif.output import CifOutput
@@ -41,15 +40,7 @@ def cif_vectorized(
     """
     membrane = integrate(alpha, frame_lens, threshold)  # (B, T + 1)
     position = membrane if target_lens is None else scale_to_targets(membrane, frame_lens, target_lens)
-    remainder = position[:, -1] & (UNITS_PER_TOKEN - 1)  # (B,)
-    token_lens = position[:, -1] >> UNIT_BITS
-    if tail_threshold is not None:
-        token_lens = token_lens + (remainder >= tail_units(tail_threshold, threshold))
-    if max_tokens is None:
-        num_tokens = int(token_lens.max()) if len(token_lens) else 0
-    else:
-        num_tokens, token_lens = max_tokens, token_lens.clamp(max=max_tokens)
-
+    token_lens, remainder, num_tokens = count_tokens(position[:, -1], threshold, tail_threshold, max_tokens)
     spans = split_into_spans(position, frame_lens, token_lens, num_tokens)
     scaling = None if target_lens is None else (membrane, target_lens)
     embeds = sum_spans(frames, alpha, spans, frame_lens, token_lens, threshold, scaling)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from cifasr.ops.cif import cif
+from tests.ops.cif.backends import BACKENDS, cif
 
-pytestmark = pytest.mark.parametrize("backend", ["reference", "vectorized"])
+pytestmark = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def row(*values):

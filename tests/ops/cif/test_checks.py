@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cifasr.errors import BackendUnavailableError
-from cifasr.ops.cif import cif
+from tests.ops.cif.backends import BACKENDS, FAST, cif
 
 FRAMES, LENS, ALPHA = torch.ones(2, 4, 3), torch.tensor([4, 2]), torch.full((2, 4), 0.5)
 
@@ -47,22 +47,25 @@ def test_a_bad_weight_is_named_with_its_place(options, value):
         cif(FRAMES, LENS, alpha, **options)
 
 
+@pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("value", [-0.25, math.nan])
-def test_a_bad_weight_that_nobody_checks_counts_as_zero(value):
+def test_a_bad_weight_that_nobody_checks_counts_as_zero(backend, value):
     alpha, without = ALPHA.clone(), ALPHA.clone()
     alpha[1, 1], without[1, 1] = value, 0
 
-    out = cif(FRAMES, LENS, alpha)
+    out = cif(FRAMES, LENS, alpha, backend=backend)
 
-    assert out.acoustic_embeds.tolist() == cif(FRAMES, LENS, without).acoustic_embeds.tolist()
+    assert out.acoustic_embeds.tolist() == cif(FRAMES, LENS, without, backend=backend).acoustic_embeds.tolist()
 
 
-def test_triton_by_name_raises_instead_of_falling_back():
+def test_triton_by_name_raises_where_it_cannot_run_instead_of_falling_back(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+
     with pytest.raises(BackendUnavailableError, match="triton"):
         cif(FRAMES, LENS, ALPHA, backend="triton")
 
 
-@pytest.mark.parametrize("backend", ["reference", "vectorized"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_inputs_are_left_as_they_were_and_a_second_call_gives_the_same(backend):
     frames, alpha = torch.randn(2, 30, 3, requires_grad=True), torch.rand(2, 30, requires_grad=True)
     lens, target_lens = torch.tensor([30, 20]), torch.tensor([5, 40])

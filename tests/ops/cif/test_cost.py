@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cifasr.ops.cif import cif
-from cifasr.ops.cif.vectorized import cif_vectorized
+from tests.ops.cif.backends import FAST, ON_GPU
 
 
 class Ledger(TorchDispatchMode):
@@ -26,14 +26,13 @@ class Ledger(TorchDispatchMode):
         return result
 
 
-def ledger_of(T, *, outlier=0.0, D=8, **options):
+def ledger_of(T, *, backend="vectorized", outlier=0.0, D=8, **options):
     frames = torch.randn(2, T, D, requires_grad=True)
     alpha = torch.full((2, T), 0.15)
     alpha[:, T // 2] += outlier
     alpha.requires_grad_()
-    defaults = {"threshold": 1.0, "target_lens": None, "max_tokens": None, "tail_threshold": 0.5}
     with Ledger() as ledger:
-        out = cif_vectorized(frames, torch.tensor([T, T // 2]), alpha, **(defaults | options))
+        out = cif(frames, torch.tensor([T, T // 2]), alpha, tail_threshold=0.5, backend=backend, **options)
         torch.autograd.grad(out.acoustic_embeds.sum() + out.alpha_sum.sum(), [frames, alpha])
     return ledger
 
@@ -56,21 +55,23 @@ def test_one_heavy_frame_costs_its_own_tokens_alone():
     assert heavy.largest <= plain.largest + 2 * 100 * 8
 
 
+@pytest.mark.parametrize("backend", [name for name in FAST if ON_GPU not in str(name)])
 @pytest.mark.parametrize("options", [{}, {"target_lens": torch.tensor([9, 40])}])
-def test_nothing_waits_for_the_device_when_the_width_is_given(options):
-    assert ledger_of(100, max_tokens=20, **options).waits == []
-    assert ledger_of(100, **options).waits == ["aten._local_scalar_dense.default"]
+def test_nothing_waits_for_the_device_when_the_width_is_given(backend, options):
+    assert ledger_of(30, backend=backend, max_tokens=20, **options).waits == []
+    assert ledger_of(30, backend=backend, **options).waits == ["aten._local_scalar_dense.default"]
 
 
 @pytest.mark.gpu
-def test_nothing_waits_for_a_gpu_when_the_width_is_given():
+@pytest.mark.parametrize("backend", ["vectorized", "triton"])
+def test_nothing_waits_for_a_gpu_when_the_width_is_given(backend):
     frames = torch.randn(2, 100, 8, device="cuda", requires_grad=True)
     alpha = torch.rand(2, 100, device="cuda", requires_grad=True)
     lens = torch.tensor([100, 50], device="cuda")
     torch.cuda.set_sync_debug_mode("error")
 
     try:
-        out = cif(frames, lens, alpha, max_tokens=60, tail_threshold=0.5, backend="vectorized")
+        out = cif(frames, lens, alpha, max_tokens=60, tail_threshold=0.5, backend=backend)
         out.acoustic_embeds.sum().backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")

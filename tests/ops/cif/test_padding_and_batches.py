@@ -5,9 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cifasr.ops.cif import cif
+from tests.ops.cif.backends import BACKENDS, FAST, cif
 
-BACKENDS = ["reference", "vectorized"]
 OPTIONS = {
     "plain": lambda B: {},
     "tail": lambda B: {"tail_threshold": 0.3},
@@ -43,14 +42,15 @@ def test_what_padding_holds_does_not_matter(backend, options, garbage):
         assert grad[padding].eq(0).all()
 
 
-def test_gradients_past_the_last_token_do_not_matter():
+@pytest.mark.parametrize("backend", FAST)
+def test_gradients_past_the_last_token_do_not_matter(backend):
     frames, alpha = torch.randn(2, 9, 3, requires_grad=True), torch.full((2, 9), 0.5, requires_grad=True)
-    embeds, token_lens, *_ = cif(frames, torch.tensor([9, 2]), alpha)
+    embeds, token_lens, *_ = cif(frames, torch.tensor([9, 2]), alpha, backend=backend)
     past_end = (torch.arange(embeds.shape[1]) >= token_lens[:, None])[..., None]
 
     got = torch.autograd.grad(embeds, [frames, alpha], torch.ones_like(embeds).masked_fill(past_end, math.nan))
 
-    embeds = cif(frames, torch.tensor([9, 2]), alpha).acoustic_embeds
+    embeds = cif(frames, torch.tensor([9, 2]), alpha, backend=backend).acoustic_embeds
     want = torch.autograd.grad(embeds, [frames, alpha], torch.ones_like(embeds))
     assert [g.tolist() for g in got] == [w.tolist() for w in want]
 

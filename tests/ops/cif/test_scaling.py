@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cifasr.ops.cif import cif
+from tests.ops.cif.backends import BACKENDS, cif
 
 
 @pytest.mark.parametrize("T", [1, 7, 100, 1600, 100_000])
@@ -24,14 +24,14 @@ def test_every_row_fires_exactly_its_target(T, dtype):
     assert (out.fire_frames < frame_lens[:, None]).all()
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=50)
 @given(
     weights=st.lists(st.integers(1, 1024).map(lambda k: k / 1024), min_size=1, max_size=30),
     power=st.integers(-10, 5),
     target=st.integers(0, 60),
-    backend=st.sampled_from(["reference", "vectorized"]),
 )
-def test_only_the_proportions_of_weights_matter(weights, power, target, backend):
+def test_only_the_proportions_of_weights_matter(backend, weights, power, target):
     frames, lens = torch.randn(1, len(weights), 3), torch.tensor([len(weights)])
     alpha, target_lens = torch.tensor([weights]), torch.tensor([target])
 

@@ -5,9 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifasr.ops.cif import cif
+from tests.ops.cif.backends import BACKENDS, cif
 
-BACKENDS = ["reference", "vectorized"]
 # Whole numbers of 2**-10: sums are exact, ties happen, heavy frames too.
 WEIGHTS = st.lists(st.integers(0, 3 << 10).map(lambda k: k / 1024), min_size=1, max_size=40)
 

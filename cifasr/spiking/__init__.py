@@ -1,0 +1,1 @@
+"""Spiking neurons: from the membrane's physics to layers that a network trains."""

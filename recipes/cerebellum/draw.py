@@ -1,0 +1,171 @@
+"""Draw what each member of `cifasr.cerebellum` does: ``python recipes/cerebellum/draw.py``, half a minute.
+
+The pictures lie beside this file, and ``cifasr/cerebellum/README.md`` shows them.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+import torch
+
+mpl.use("Agg")
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from cifasr.cerebellum import dopamine, hopfield
+from cifasr.cerebellum.cmac import Cmac
+from cifasr.cerebellum.granular import GranularCircuit, Variant
+from cifasr.cerebellum.hebbian import HebbianMemory
+from cifasr.cerebellum.mushroom_body import MushroomBody
+
+HERE = Path(__file__).parent
+
+
+def draw_cmac(left: Axes, right: Axes) -> None:
+    """Draw the answer to one lesson, and a sine while it is learnt."""
+    cmac, generator = Cmac.dense((100,), 8), torch.Generator().manual_seed(0)
+    cells = torch.arange(100)[:, None]
+    lesson = cmac.learn(cmac.init_weights(), torch.tensor([[50]]), torch.ones(1, 1), beta=1.0)
+    left.plot(cmac.predict(lesson, cells)[:, 0])
+    left.set(title="after one lesson at cell 50", xlabel="cell", ylabel="answer", xlim=(30, 70))
+    sine, weights = torch.sin(2 * torch.pi * cells / 100), cmac.init_weights()
+    right.plot(sine[:, 0], "k:", label="wanted")
+    taught = 0
+    for num_lessons in (20, 100, 1000):
+        drawn = torch.randint(100, (num_lessons - taught,), generator=generator)
+        weights, taught = cmac.learn_in_turn(weights, cells[drawn], sine[drawn], beta=0.5), num_lessons
+        right.plot(cmac.predict(weights, cells)[:, 0], label=f"{num_lessons} lessons")
+    right.set(title="a sine, learnt", xlabel="cell")
+    right.legend()
+
+
+def draw_mushroom_body(left: Axes, right: Axes) -> None:
+    """Draw how alike tags are, and how many lessons one column and a column for each item bear."""
+    generator = torch.Generator().manual_seed(0)
+    fly = MushroomBody.grow(generator)
+    odours = torch.randn(200, 50, generator=generator).abs()
+    tags, alike, shared = fly.tag(odours), [], []
+    for noise in torch.logspace(-1.7, 1, 20).tolist():
+        others = odours + noise * odours.std() * torch.randn(odours.shape, generator=generator)
+        pairs = torch.stack([odours, others], 1)
+        alike.append(float(torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs]).mean()))
+        shared.append(float(fly.overlap(tags, fly.tag(others)).mean()))
+    left.plot([0, 1], [0, 1], "k:", label="as alike as the odours")
+    left.plot(alike, shared, "o-", label="tags")
+    left.set(title="separation", xlabel="correlation of two odours", ylabel="cells that their tags share")
+    left.legend()
+    one, each, fresh_one, fresh_each = fly.init_weights(1), fly.init_weights(60), [], []
+    for lesson in range(60):
+        one = fly.depress(one, tags[lesson : lesson + 1], torch.ones(1, 1))
+        each = fly.depress(each, tags[lesson : lesson + 1], torch.eye(60)[lesson : lesson + 1])
+        fresh_one.append(float(fly.respond(one, tags[60:]).mean()))
+        fresh_each.append(float(fly.respond(each, tags[60:]).min(1).values.mean()))
+    right.plot(fresh_each, label="lowest of a column for each")
+    right.plot(fresh_one, label="one column for all")
+    right.set(title="response to an odour not taught", xlabel="lessons", ylim=(0, 1))
+    right.legend()
+
+
+def draw_granular(left: Axes, right: Axes) -> None:
+    """Draw the swing of each variant over time, and its path."""
+    one = torch.ones(1, dtype=torch.float64)
+    variants: tuple[Variant, ...] = ("as_printed", "symplectic")
+    for variant in variants:
+        circuit = GranularCircuit(0.1, variant)
+        start = circuit.init_state(one, 0 * one)
+        granules = circuit.run(start, torch.zeros(1, 200, dtype=torch.float64))[0][0]
+        left.plot(granules[:, 0], label=variant)
+        right.plot(granules[:, 0], granules[:, 1])
+    left.set(title="omega 0.1", xlabel="step", ylabel="position")
+    right.set(title="the path", xlabel="position", ylabel="velocity / omega")
+    left.legend()
+
+
+def draw_hopfield(left: Axes, right: Axes) -> None:
+    """Draw what the classical network finds again, and what the modern one does."""
+    generator, num_neurons = torch.Generator().manual_seed(0), 600
+    loads, overlaps = [0.02, 0.05, 0.08, 0.11, 0.13, 0.145, 0.16, 0.18, 0.2, 0.25], []
+    for load in loads:
+        patterns = 2.0 * torch.randint(2, (round(load * num_neurons), num_neurons), generator=generator) - 1
+        found = hopfield.recall(hopfield.store(patterns), patterns[:8], generator, max_sweeps=15)
+        overlaps.append(float((found * patterns[:8]).mean()))
+    left.plot(loads, overlaps, "o-")
+    left.axvline(hopfield.CRITICAL_LOAD, color="k", linestyle=":")
+    left.set(
+        title=f"classical, {num_neurons} neurons", xlabel="patterns a neuron", ylabel="overlap found", ylim=(0, 1.05)
+    )
+    patterns = 2.0 * torch.randint(2, (10_000, 64), generator=generator) - 1
+    queries = patterns[:200] + 0.5 * torch.randn(200, 64, generator=generator)
+    betas = torch.logspace(-1.5, 0.3, 12).tolist()
+    found_all = [hopfield.modern_recall(patterns, queries, beta) for beta in betas]
+    near = [float(((found - patterns[:200]).norm(dim=1) < 0.4).float().mean()) for found in found_all]
+    right.semilogx(betas, near, "o-")
+    right.set(title="modern, 10000 patterns of 64", xlabel="beta", ylabel="share found within 5 %")
+
+
+def draw_dopamine(left: Axes, right: Axes) -> None:
+    """Draw rewards of two kinds, and the cells' reversal points."""
+    generator = torch.Generator().manual_seed(0)
+    second = torch.rand(2000, generator=generator) < 0.5
+    noise = torch.randn(2000, generator=generator)
+    rewards = torch.where(second, 5 + 0.5 * noise, 1 + 0.2 * noise)
+    left.hist(rewards.tolist(), bins=60)
+    left.set(title="rewards", xlabel="reward", ylabel="how often")
+    taus = torch.linspace(0.02, 0.98, 25)
+    rules: tuple[dopamine.Rule, ...] = ("expectile", "quantile")
+    for rule in rules:
+        start = torch.full((1, len(taus)), 3.0)
+        _, learnt = dopamine.learn_in_turn(start, rewards[None], taus, rule=rule, step=0.03)
+        right.plot(taus, learnt[0], "o-", label=f"{rule}s")
+    right.set(title="what each cell learns to foretell", xlabel="tau: how much it heeds good news", ylabel="reward")
+    right.legend()
+
+
+def draw_hebbian(left: Axes, right: Axes) -> None:
+    """Draw what is left of a lesson for several decays, and how the gate lets a value in."""
+    key, value, opened = torch.eye(4)[:1], torch.ones(1, 1), torch.ones(1)
+    for decay in (1.0, 0.97, 0.9):
+        memory = HebbianMemory(decay=decay)
+        weights, answers = memory.write(memory.init_weights(1, 4, 1), key, value, opened), []
+        for _ in range(40):
+            answers.append(float(memory.read(weights, key)))
+            weights = memory.write(weights, key, value, 0 * opened)
+        left.plot(answers, label=f"decay {decay}")
+    left.set(title="after one lesson, the gate closed", xlabel="step", ylabel="answer", ylim=(0, 1.05))
+    left.legend()
+    for gate, bound in ((1.0, math.inf), (0.3, math.inf), (0.3, 1.0), (0.0, math.inf)):
+        memory = HebbianMemory(rate=0.5, max_weight=bound)
+        weights, answers = memory.init_weights(1, 4, 1), []
+        for _ in range(20):
+            answers.append(float(memory.read(weights, key)))
+            weights = memory.write(weights, key, value, gate * opened)
+        right.plot(answers, label=f"gate {gate:g}" + (f", bound {bound:g}" if bound < math.inf else ""))
+    right.set(title="the same lesson over and over", xlabel="lesson", ylim=(-0.05, 1.05))
+    right.legend(loc="center right", bbox_to_anchor=(1, 0.25))
+
+
+PICTURES: dict[str, Callable[[Axes, Axes], None]] = {
+    "cmac": draw_cmac,
+    "mushroom_body": draw_mushroom_body,
+    "granular": draw_granular,
+    "hopfield": draw_hopfield,
+    "hebbian": draw_hebbian,
+    "dopamine": draw_dopamine,
+}
+
+
+def main() -> None:
+    """Draw them all."""
+    for name, draw in PICTURES.items():
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+        draw(*axes)
+        figure.savefig(HERE / f"{name}.png", dpi=75)
+        plt.close(figure)
+        print(HERE / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -39,10 +39,12 @@ class Clock(nn.Module):
         """Make a state, which is empty."""
         return {}
 
-    def step(self, encoder_out: Tensor, state: State, left_frames: int | None) -> tuple[Tensor, State]:
-        """Weigh the frames of a chunk (1, n, D); the weights (1, n) are all on the last."""
+    def step(
+        self, encoder_out: Tensor, state: State, left_frames: int | None, ahead_frames: int = 0
+    ) -> tuple[Tensor, State]:
+        """Weigh the frames of a chunk (1, n, D); the weights (1, n) are all on the last that does not come again."""
         alpha = encoder_out.new_zeros(encoder_out.shape[:2])
-        alpha[:, -1] = self.num_firings
+        alpha[:, -1 - ahead_frames] = self.num_firings
         return alpha, state
 
 

@@ -22,10 +22,11 @@ _TO_WHOLE = tl.constexpr(1.5 * 2**52)  # float64 has no fractions up there: addi
 
 SCAN_BLOCK_T = 1024
 FIRE_BLOCK_U = 128
-# One warp a program: no barrier waits in a loop, and each lane's 4 or 8 neighbouring features move as 128 bits.
-TOKEN_BLOCKS = {"BLOCK_U": 4, "BLOCK_T": 4, "BLOCK_D": 128}
+TOKEN_BLOCKS = {"BLOCK_U": 4, "BLOCK_T": 4}
+TOKEN_BLOCK_BYTES = 512
 FRAME_BLOCKS = {"BLOCK_T": 4, "BLOCK_D": 128}
 NUM_WARPS = 1
+"""One warp a program: no barrier waits in a loop, and a warp's 32 times 128 bits are one frame's 512 bytes."""
 EXACT = {"enable_fp_fusion": False}
 """The rounding of positions is part of the definition: a fused multiply-add would round once where it rounds twice."""
 
@@ -385,7 +386,8 @@ def sum_tokens(
     embeds = frames.new_empty(B, U, D)
     delays = frames.new_empty(B, U, dtype=torch.float64)
     num_blocks = triton.cdiv(U, TOKEN_BLOCKS["BLOCK_U"])
-    _token_kernel[(B * num_blocks, max(1, triton.cdiv(D, TOKEN_BLOCKS["BLOCK_D"])))](
+    block_d = TOKEN_BLOCK_BYTES // frames.element_size()
+    _token_kernel[(B * num_blocks, max(1, triton.cdiv(D, block_d)))](
         frames,
         position,
         fire_frames,
@@ -399,6 +401,7 @@ def sum_tokens(
         SCALE=threshold / UNITS_PER_TOKEN,
         SUM=sum_dtype(frames),
         num_warps=NUM_WARPS,
+        BLOCK_D=block_d,
         **TOKEN_BLOCKS,
     )
     return embeds, delays

@@ -130,7 +130,7 @@ def both_ways(frames, alpha, embeds_grad, target_lens, backend):
 @settings(max_examples=20)
 @given(
     seed=st.integers(0, 9999),
-    T=st.sampled_from([1, 100, 3000]),
+    T=st.sampled_from([1, 100, 1000]),
     dtype=st.sampled_from([torch.bfloat16, torch.float16]),
 )
 def test_half_precision_weights_fire_their_exact_count(backend, seed, T, dtype):

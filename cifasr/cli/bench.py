@@ -1,52 +1,30 @@
 """``cifasr bench``: operators side by side, as ratios."""
 
-import os
 import platform
-import statistics
-import time
-from collections.abc import Callable
-from importlib.util import find_spec
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from cifasr.ops.backend import Backend
-from cifasr.ops.cif import cif
+from cifasr.cli.bench_clock import Cost, copy_bytes_per_ms, measure
+from cifasr.cli.bench_kernels import bench_kernels
+from cifasr.cli.bench_peers import BASELINE, PEERS, Inputs, make_inputs, operators, run_cif
+from cifasr.errors import BackendUnavailableError
+from cifasr.ops.traffic import tensor_bytes
 
 app = typer.Typer(help="Measure operators side by side.", no_args_is_help=True)
 
-BASELINE = "torch-cif"
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
-
-
-class Inputs(NamedTuple):
-    """One problem: frames (B, T, D), frame_lens (B,), alpha (B, T), target_lens (B,) or None."""
-
-    frames: Tensor
-    frame_lens: Tensor
-    alpha: Tensor
-    target_lens: Tensor | None
-
-
-Operator = Callable[[Inputs], Tensor]
-
-
-class Cost(NamedTuple):
-    """Medians over repeats, CPU time in ms; peak memory beyond the inputs in MiB."""
-
-    forward_ms: float
-    both_ms: float
-    forward_mib: float
-    both_mib: float
 
 
 @app.callback()
 def bench() -> None:
     """Measure operators side by side."""
+
+
+app.command("kernels")(bench_kernels)
 
 
 @app.command("cif")
@@ -60,129 +38,116 @@ def bench_cif(
     mean_alpha: Annotated[float, typer.Option(help="Mean weight of a frame.")] = 0.15,
     dtype: Annotated[Dtype, typer.Option(help="Dtype of the frames.")] = "float32",
     scaled: Annotated[bool, typer.Option(help="Scale to target lengths, as in training.")] = True,
+    device: Annotated[str, typer.Option(help="Where to run, as torch names it: cpu, cuda, ...")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of torch.", min=1)] = 1,
     repeats: Annotated[int, typer.Option(help="Interleaved repeats.", min=1)] = 21,
     reference: Annotated[bool, typer.Option(help="Add the reference, a loop: slow on long rows.")] = False,
 ) -> None:
-    """Compare CIF backends, and torch-cif where it is installed, on this machine's CPU.
+    """Compare CIF backends, and torch-cif and FunASR where they are installed.
 
-    Operators take turns in every repeat, so that a busy machine slows all of them. Times are CPU time, of one process
-    and all its threads.
+    Operators take turns in every repeat, so that a busy machine slows all of them. Times are, on a CPU, CPU time of one
+    process and all its threads; on a GPU what its events say, launches included. There the share of the copy bandwidth
+    is shown too: the bytes that CIF must move, over the time, over what a plain copy moves in that time.
     """
+    _check_device(device)
     torch.set_num_threads(threads)
-    operators = _cif_operators(reference)
+    present, absent = operators(device, reference=reference)
+    copy_speed = None if device == "cpu" else copy_bytes_per_ms(device)
     table = _new_table(
-        f"CIF, {'scaled to targets' if scaled else 'unscaled'}: B={batch_size} D={d_model} {dtype}, "
-        f"mean alpha {mean_alpha}, {threads} thread(s), medians of {repeats}"
+        f"CIF, {'scaled to targets' if scaled else 'unscaled'}: B={batch_size} D={d_model} {dtype} on {device}, "
+        f"mean alpha {mean_alpha}, {threads} thread(s), medians of {repeats}",
+        with_share=copy_speed is not None,
     )
     for T in num_frames:
-        inputs = _make_inputs(batch_size, T, d_model, mean_alpha, getattr(torch, dtype), scaled)
-        _add_rows(table, T, _measure(operators, inputs, repeats))
+        inputs = make_inputs(
+            batch_size,
+            T,
+            d_model,
+            mean_alpha=mean_alpha,
+            dtype=getattr(torch, dtype),
+            scaled=scaled,
+            device=device,
+        )
+        compulsory = None if copy_speed is None else [each / copy_speed for each in _compulsory_bytes(inputs)]
+        _add_rows(table, T, measure(present, inputs, repeats, may_raise=PEERS), absent, compulsory)
     console = Console()
     console.print(table)
     console.print(f"torch {torch.__version__}, {_cpu_name()}, {platform.system()} {platform.machine()}")
+    if copy_speed is not None:
+        console.print(f"{_device_name(device)}: a copy moves {copy_speed / 1e6:.0f} GB/s")
 
 
-def _cif_operators(reference: bool) -> dict[str, Operator]:
-    """Name what can run here; the baseline comes first."""
-    operators: dict[str, Operator] = {}
-    if find_spec("torch_cif"):
-        operators[BASELINE] = _run_torch_cif
-    operators["vectorized"] = lambda inputs: _run_cif(inputs, "vectorized")
-    if reference:
-        operators["reference"] = lambda inputs: _run_cif(inputs, "reference")
-    return operators
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device)
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:  # what torch raises depends on how it was built
+        reason = str(error).strip().splitlines()[0]
+        raise BackendUnavailableError(
+            f"--device: got {device!r}, wanted one that this machine has: {reason}"
+        ) from error
 
 
-def _run_cif(inputs: Inputs, backend: Backend) -> Tensor:
-    frames, frame_lens, alpha, target_lens = inputs
-    tail = 0.5 if target_lens is None else None
-    return cif(frames, frame_lens, alpha, target_lens=target_lens, tail_threshold=tail, backend=backend).acoustic_embeds
+def _compulsory_bytes(inputs: Inputs) -> tuple[int, int]:
+    """Bytes that CIF must move forward, and both ways: every input read once, every output written once."""
+    tensors = inputs.frames, inputs.frame_lens, inputs.alpha, inputs.target_lens
+    output = run_cif(inputs, "vectorized")
+    forward = tensor_bytes((tensors, output))
+    backward = tensor_bytes((tensors, output.acoustic_embeds, inputs.frames, inputs.alpha))  # gradients in and out
+    return forward, forward + backward
 
 
-def _run_torch_cif(inputs: Inputs) -> Tensor:
-    from torch_cif import cif_function  # an optional measure, not a dependency
-
-    frames, _, alpha, target_lens = inputs
-    result = cif_function(frames, alpha, tail_thres=0.5, target_lengths=target_lens, unbound_alpha=True)
-    embeds: Tensor = result["cif_out"][0]
-    return embeds
-
-
-def _make_inputs(B: int, T: int, D: int, mean_alpha: float, dtype: torch.dtype, scaled: bool) -> Inputs:
-    """Draw full rows (torch-cif takes a mask, and cifasr lengths: no padding keeps them alike)."""
-    generator = torch.Generator().manual_seed(0)
-    frames = torch.randn(B, T, D, generator=generator).to(dtype).requires_grad_()
-    alpha = torch.rand(B, T, generator=generator) * (2 * mean_alpha)
-    target_lens = alpha.sum(1).round().long().clamp(min=1) if scaled else None
-    return Inputs(frames, torch.full((B,), T), alpha.requires_grad_(), target_lens)
-
-
-def _measure(operators: dict[str, Operator], inputs: Inputs, repeats: int) -> dict[str, Cost]:
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in operators}
-    for repeat in range(repeats + 1):
-        for name, operator in operators.items():
-            forward_ms, both_ms = _time_once(operator, inputs)
-            if repeat > 0:  # the first turn warms up
-                times[name].append((forward_ms, both_ms))
-    costs = {}
-    for name, operator in operators.items():
-        forward_ms, both_ms = (statistics.median(column) for column in zip(*times[name], strict=True))
-        forward_mib, both_mib = (_peak_mib(operator, inputs, backward) for backward in (False, True))
-        costs[name] = Cost(forward_ms, both_ms, forward_mib, both_mib)
-    return costs
-
-
-def _time_once(operator: Operator, inputs: Inputs) -> tuple[float, float]:
-    """CPU time of forward, and of forward and backward, in ms."""
-    start = time.process_time()
-    embeds = operator(inputs)
-    middle = time.process_time()
-    torch.autograd.grad(embeds, [inputs.frames, inputs.alpha], torch.ones_like(embeds))
-    end = time.process_time()
-    return (middle - start) * 1e3, (end - start) * 1e3
-
-
-def _peak_mib(operator: Operator, inputs: Inputs, backward: bool) -> float:
-    """Find the highest sum of live allocations during one run, results included, inputs not, in MiB."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler narrates on stderr
-    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
-        embeds = operator(inputs)
-        grads = torch.autograd.grad(embeds.sum(), [inputs.frames, inputs.alpha]) if backward else None
-    del embeds, grads
-    results = profiler.kineto_results
-    if results is None:
-        raise RuntimeError("the profiler gave no results")
-    events = [event for event in results.events() if event.name() == "[memory]"]
-    live = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        live += event.nbytes()
-        peak = max(peak, live)
-    return peak / 2**20
-
-
-def _new_table(title: str) -> Table:
-    table = Table(
-        title=title, caption=f"Ratios to {BASELINE}, below 1 is less. Memory is what comes beyond the inputs."
-    )
+def _new_table(title: str, *, with_share: bool) -> Table:
+    caption = f"Ratios to {BASELINE}, below 1 is less. Memory is what comes beyond the inputs."
+    table = Table(title=title, caption=caption)
     table.add_column("T", justify="right")
     table.add_column("operator")
     for quantity in ("forward", "forward + backward", "memory, forward", "memory, both"):
         table.add_column(quantity, justify="right")
+    if with_share:
+        table.add_column("of copy bandwidth: forward, both", justify="right")
     return table
 
 
-def _add_rows(table: Table, num_frames: int, costs: dict[str, Cost]) -> None:
-    baseline = costs.get(BASELINE)
-    if baseline is None:
-        table.add_row(str(num_frames), BASELINE, "not installed", "(pip install torch-cif)", "-", "-")
-    for name, cost in costs.items():
-        cells = []
-        for quantity, unit in (("forward_ms", "ms"), ("both_ms", "ms"), ("forward_mib", "MiB"), ("both_mib", "MiB")):
-            value = getattr(cost, quantity)
-            ratio = "-" if baseline is None else f"{value / getattr(baseline, quantity):.2f}"
-            cells.append(f"{ratio} ({value:.1f} {unit})")
+def _add_rows(
+    table: Table,
+    num_frames: int,
+    results: dict[str, Cost | Exception],
+    absent: dict[str, str],
+    copy_ms: list[float] | None,
+) -> None:
+    """Add what was measured; ``copy_ms`` is how long copying as many bytes takes as forward and both must move."""
+    for name, hint in absent.items():
+        table.add_row(str(num_frames), name, "not installed", f"({hint})")
+    baseline = results.get(BASELINE)
+    for name, cost in results.items():
+        if isinstance(cost, Exception):
+            table.add_row(str(num_frames), name, f"raised {type(cost).__name__}", str(cost)[:60])
+            continue
+        base = baseline if isinstance(baseline, Cost) else None
+        cells = [
+            _cell(value, None if base is None else base[place], ("ms", "ms", "MiB", "MiB")[place])
+            for place, value in enumerate(cost)
+        ]
+        if copy_ms is not None:
+            shares = copy_ms[0] / cost.forward_ms, copy_ms[1] / cost.both_ms
+            cells.append(", ".join(f"{share:.0%}" for share in shares))
         table.add_row(str(num_frames), name, *cells)
+
+
+def _cell(value: float | None, base: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    ratio = "-" if not base else f"{value / base:.2f}"
+    return f"{ratio} ({value:.0f} {unit})" if value >= 100 else f"{ratio} ({value:.3g} {unit})"
+
+
+def _device_name(device: str) -> str:
+    module = torch.get_device_module(device)
+    return str(module.get_device_name()) if hasattr(module, "get_device_name") else device
 
 
 def _cpu_name() -> str:

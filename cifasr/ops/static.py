@@ -136,14 +136,14 @@ def _examine_nvidia(cubin: bytes, shared_bytes: int) -> Footprint:
     loads, stores, spills = Counter[int](), Counter[int](), 0
     for opcode, *modifiers in (name.split(".") for name in instructions):
         if opcode in ("LDG", "LDGSTS"):
-            loads[_sass_bits(modifiers)] += 1
+            loads[sass_bits(modifiers)] += 1
         elif opcode == "STG":
-            stores[_sass_bits(modifiers)] += 1
+            stores[sass_bits(modifiers)] += 1
         spills += opcode in ("LDL", "STL")
     return Footprint(int(registers[1]), shared_bytes, spills, len(instructions), dict(loads), dict(stores))
 
 
-def _sass_bits(modifiers: list[str]) -> int:
+def sass_bits(modifiers: list[str]) -> int:
     """Width of an access: ``LDG.E.128`` 128, ``LDG.E.U16`` 16, ``LDG.E`` 32."""
     widths = [modifier.lstrip("US") for modifier in modifiers]
     return next((int(width) for width in widths if width in ("8", "16", "64", "128")), 32)
@@ -170,13 +170,13 @@ def _examine_amd(assembler: str, shared_bytes: int) -> Footprint:
     for name in instructions:
         if found := _AMD_GLOBAL.fullmatch(name):
             kind, width = found.groups()
-            widths[kind][_amd_bits(width)] += 1
+            widths[kind][amd_bits(width)] += 1
     spills = figure("vgpr_spill_count") + figure("sgpr_spill_count")
     loads, stores = dict(widths["load"]), dict(widths["store"])
     return Footprint(figure("vgpr_count"), shared_bytes, spills, len(instructions), loads, stores)
 
 
-def _amd_bits(width: str) -> int:
+def amd_bits(width: str) -> int:
     """Width of an access: ``dwordx4`` 128, ``ushort`` 16, ``short_d16_hi`` 16."""
     name = re.sub(r"(_d16)?(_hi)?$", "", width)
     return _AMD_BITS[re.sub(r"^[us](?=byte|short)", "", name)]

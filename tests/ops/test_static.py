@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import pytest
 
 from cifasr.errors import BackendUnavailableError
-from cifasr.ops.static import _amd_bits, _sass_bits, check_compiler
+from cifasr.ops.static import amd_bits, check_compiler, sass_bits
 
 needs_compiler = pytest.mark.skipif(
     not (find_spec("triton") and platform.machine() == "x86_64"), reason="needs triton and its tools, on x86-64"
@@ -85,11 +85,11 @@ def test_where_triton_is_not_installed_that_is_said(monkeypatch):
     [("LDG.E", 32), ("LDG.E.64.CONSTANT", 64), ("LDG.E.128", 128), ("STG.E.U16", 16), ("LDG.E.U8", 8), ("STG.E.S8", 8)],
 )
 def test_nvidia_s_names_tell_the_width(instruction, bits):
-    assert _sass_bits(instruction.split(".")[1:]) == bits
+    assert sass_bits(instruction.split(".")[1:]) == bits
 
 
 @pytest.mark.parametrize(
     ("name", "bits"), [("dword", 32), ("dwordx4", 128), ("ushort", 16), ("short_d16_hi", 16), ("sbyte", 8), ("byte", 8)]
 )
 def test_amd_s_names_tell_the_width(name, bits):
-    assert _amd_bits(name) == bits
+    assert amd_bits(name) == bits

@@ -165,7 +165,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
     ctx.set_materialize_grads(False)  # no zeros for the gradients of what has none
 
 
-def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch's
+def _backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch's
+    if grad is None:
+        return (None,) * 8
     for_frames, for_alpha = ctx.needs_input_grad[:2]
     frame_grad, alpha_grad = _gradients(
         grad.contiguous(), *ctx.saved_tensors, ctx.threshold, for_frames=for_frames, for_alpha=for_alpha

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cifasr.decoding.biasing import Biasing, Unbiased
 from cifasr.models.cif_asr import CifAsr
 from cifasr.nn.state import State, merged, scoped
 
@@ -48,6 +49,7 @@ class _Beam:
         confidences: (K, n) float64, the probability of each.
         pending: (K, p) int64, written into the hypotheses and not yet in the decoder's state.
         decoder_state: The decoder's, K streams.
+        biasing_state: That of what favours tokens, K rows each; empty without it.
     """
 
     log_probs: Tensor
@@ -55,6 +57,7 @@ class _Beam:
     confidences: Tensor
     pending: Tensor
     decoder_state: State
+    biasing_state: State
 
 
 class BeamWriter:
@@ -67,12 +70,20 @@ class BeamWriter:
             goes on, so that a stream may last for days.
         nothing_threshold: Probability of "nothing" above which nothing is written.
         beam_size: Hypotheses kept.
+        biasing: Favours tokens.
     """
 
     def __init__(
-        self, model: CifAsr, chunk_frames: int, max_history: int, nothing_threshold: float, beam_size: int
+        self,
+        model: CifAsr,
+        chunk_frames: int,
+        max_history: int,
+        nothing_threshold: float,
+        beam_size: int,
+        biasing: Biasing | None = None,
     ) -> None:
         self._model = model
+        self._biasing = biasing or Unbiased()
         self._nothing_threshold = nothing_threshold
         self._beam_size = beam_size
         self._window_frames = model.window_frames + chunk_frames
@@ -88,6 +99,7 @@ class BeamWriter:
             confidences=torch.zeros(1, 0, dtype=torch.float64),
             pending=torch.tensor([model.tokenizer.prompt_ids]),
             decoder_state=model.decoder.init_state(),
+            biasing_state=self._biasing.begin(),
         )
         self._firings: list[tuple[float, int]] = []  # start and frame of every token, the open ones too
         self.token_ids: list[int] = []
@@ -156,7 +168,8 @@ class BeamWriter:
             "counts": torch.tensor([self.num_firings, self.num_calls]),
         }
         beam = {name: value for name, value in vars(self._beam).items() if isinstance(value, Tensor)}
-        parts = {"decoder": self._beam.decoder_state, "written": written, "beam": beam}
+        states = {"decoder": self._beam.decoder_state, "biasing": self._beam.biasing_state}
+        parts = states | {"written": written, "beam": beam}
         return merged(parts | {"memory": _memory_state(self._memory), "heard": _memory_state(self._heard)})
 
     def restore(self, state: State) -> None:
@@ -164,7 +177,9 @@ class BeamWriter:
         written = scoped(state, "written")
         self._memory = _restored_memory(scoped(state, "memory"), len(self._memory))
         self._heard = _restored_memory(scoped(state, "heard"), len(self._memory))
-        self._beam = _Beam(**scoped(state, "beam"), decoder_state=scoped(state, "decoder"))
+        self._beam = _Beam(
+            **scoped(state, "beam"), decoder_state=scoped(state, "decoder"), biasing_state=scoped(state, "biasing")
+        )
         self.token_ids = written["token_ids"].tolist()
         self.confidences = written["confidences"].tolist()
         self._firings = list(zip(written["starts"].tolist(), written["frames"].tolist(), strict=True))
@@ -181,7 +196,8 @@ class BeamWriter:
         beam, nothing_id = self._beam, self._model.tokenizer.nothing_id
         fired = torch.zeros(*beam.pending.shape, len(firing.embedding))
         fired[:, -1] = firing.embedding
-        logits, state = self._model.decoder.step(beam.pending, beam.decoder_state, self._heard, fired)
+        hidden, state = self._model.decoder.advance(beam.pending, beam.decoder_state, self._heard, fired)
+        logits = self._model.decoder.logits(hidden)
         logits[:, self._forbidden] = -torch.inf
         log_probs = torch.log_softmax(logits.double(), dim=-1)
         # First whether there is a token at all, then which: where many are possible, "nothing" may lead them all and
@@ -190,7 +206,8 @@ class BeamWriter:
         if float(weights @ log_probs[:, nothing_id].exp()) > self._nothing_threshold:
             return False  # the state stays as it was: "nothing" is not part of the history
         log_probs[:, nothing_id] = -torch.inf
-        total, place = (beam.log_probs[:, None] + log_probs).flatten().topk(self._beam_size)
+        bonus = self._biasing.bonus(beam.biasing_state, hidden).expand_as(log_probs)
+        total, place = (beam.log_probs[:, None] + log_probs + bonus).flatten().topk(self._beam_size)
         parent, token = place // log_probs.shape[1], place % log_probs.shape[1]
         self._beam = _Beam(
             log_probs=total - total[0],
@@ -198,6 +215,7 @@ class BeamWriter:
             confidences=torch.cat([beam.confidences[parent], log_probs[parent, token].exp()[:, None]], dim=1),
             pending=token[:, None],
             decoder_state={name: value[parent] for name, value in state.items()},
+            biasing_state=self._biasing.follow(beam.biasing_state, parent, token, bonus[parent, token]),
         )
         self._firings.append((firing.start_frame, firing.fire_frame))
         self._write_agreed()
@@ -214,6 +232,7 @@ class BeamWriter:
                 beam.confidences[kept],
                 beam.pending[kept],
                 {name: value[kept] for name, value in beam.decoder_state.items()},
+                {name: value[kept] for name, value in beam.biasing_state.items()},
             )
         agreed = (beam.tokens == beam.tokens[0]).all(0)
         self._write(int(agreed.long().cumprod(0).sum()))

@@ -131,7 +131,14 @@ class Decoder(nn.Module):
     def step(
         self, tokens: Tensor, state: State, memory: list[tuple[Tensor, Tensor] | None], fired: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Score the next token of hypotheses about one stream.
+        """Score the next token of hypotheses about one stream: the `logits` (K, V) of where `advance` arrives."""
+        hidden, state = self.advance(tokens, state, memory, fired)
+        return self.logits(hidden), state
+
+    def advance(
+        self, tokens: Tensor, state: State, memory: list[tuple[Tensor, Tensor] | None], fired: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Go on to the next token of hypotheses about one stream.
 
         Args:
             tokens: (K, n) int64, what was written since ``state``; the first call brings the prompt.
@@ -141,7 +148,7 @@ class Decoder(nn.Module):
             fired: (K, n, D_encoder); None for none.
 
         Returns:
-            logits: (K, V) for the token after the last.
+            hidden: (K, D) that the token after the last is read from.
             state: With the n tokens in it.
         """
         num_past = state["0.keys"].shape[2]
@@ -156,7 +163,7 @@ class Decoder(nn.Module):
             parts[str(i)] = {"keys": keys, "values": values}
             heard = None if frames is None else (_shared(frames[0], len(x)), _shared(frames[1], len(x)))
             x = block(x, keys, values, causal, heard, None)
-        return self.logits(x[:, -1]), merged(parts)
+        return x[:, -1], merged(parts)
 
     def logits(self, x: Tensor) -> Tensor:
         """Score every token of the vocabulary for each of ``x`` (..., D)."""

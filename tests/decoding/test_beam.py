@@ -23,7 +23,10 @@ class Script:
     def init_state(self):
         return {"0.keys": torch.zeros(1, 1, 0, 1, dtype=torch.int64)}  # the history is all that is remembered
 
-    def step(self, tokens, state, memory, fired):
+    def logits(self, hidden):
+        return hidden
+
+    def advance(self, tokens, state, memory, fired):
         past = state["0.keys"].expand(len(tokens), -1, -1, -1)
         history = torch.cat([past, tokens[:, None, :, None]], dim=2)
         probabilities = torch.full((len(tokens), VOCAB_SIZE), UNLIKELY)

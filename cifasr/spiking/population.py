@@ -117,8 +117,8 @@ class SpikingActor(nn.Module):
         Returns:
             (B, action_dim), without bounds: a hyperbolic tangent makes actions of them, a softmax chances.
         """
-        rates = self.spikes(obs)[-1].mean(1).unflatten(1, self.weight.shape)  # (B, action_dim, neurons)
-        return (self.weight * rates).sum(2) + self.bias
+        rates = self.spikes(obs)[-1].mean(1).view(-1, *self.weight.shape)  # (B, action_dim, neurons)
+        return torch.einsum("ban,an->ba", rates, self.weight) + self.bias
 
     def spikes(self, obs: Tensor) -> list[Tensor]:
         """Give the spikes of every layer, the encoder's first and the actions' last: (B, T, D) each."""

@@ -18,14 +18,11 @@ from cifasr.models.cif_asr import CifAsr
 from cifasr.nn.state import State, merged, scoped
 from cifasr.ops.cif import CifState, cif_flush, cif_stream
 
-_SILENCE_WEIGHT = 0.3
-"""Weight, in tokens, that a stretch may hold and still be called silence."""
-
 _RESIDUE_WEIGHT = 0.1
 """Weight that the silence after the last word may hold; what is written at the end was said before it."""
 
-_SILENCE_HORIZON_S = 60
-"""Longest silence that is measured; a longer one counts as this."""
+_RESIDUE_HORIZON_S = 60
+"""How far back such silence is looked for."""
 
 _LOUDEST_SAMPLE = 1000.0
 """Clipping and resampling pass 1 by a little; what passes this is on another scale, and could overflow the power."""
@@ -86,6 +83,7 @@ class StreamingRecognizer:
         self._index = 0
         self._start_sample = 0
         self._finished = False
+        self._endpointer_state: State = {} if endpointer is None else endpointer.begin()
         self._begin_segment()
 
     @torch.inference_mode()
@@ -129,6 +127,7 @@ class StreamingRecognizer:
             "estimator": self._estimator_state,
             "neuron": self._neuron._asdict(),
             "writer": self._writer.state(),
+            "endpointer": self._endpointer_state,
         }
         counts = torch.tensor([self._index, self._start_sample, self._num_frames, int(self._finished)])
         everything = merged(parts) | {"counts": counts, "recent_weights": self._recent_weights}
@@ -141,6 +140,7 @@ class StreamingRecognizer:
         self._estimator_state = scoped(state, "estimator")
         self._neuron = CifState(**scoped(state, "neuron"))
         self._writer.restore(scoped(state, "writer"))
+        self._endpointer_state = scoped(state, "endpointer")
         self._index, self._start_sample, self._num_frames, finished = state["counts"].tolist()
         self._finished = bool(finished)
         self._recent_weights = state["recent_weights"]
@@ -162,26 +162,27 @@ class StreamingRecognizer:
     def _hear(self, samples: Samples, finals: list[Segment]) -> Samples | None:
         """Hear samples until a segment ends; what was not heard by then belongs to the next segment."""
         for feats in self._features.accept(samples):
-            self._hear_chunk(feats)
-            if self._endpointer is not None and self._endpointer.ends(self._observe()):
+            if self._over(self._hear_chunk(feats)):
                 rest = self._features.pending_samples()
                 finals += self._end_segment(hear_pending=False)
                 return rest
         return None
 
-    def _hear_chunk(self, feats: Tensor) -> None:
+    def _hear_chunk(self, feats: Tensor) -> Observation:
         # Offline all is one chunk, and ahead of a part lies the next.
         seen = (self._left_frames, 0 if self._options.chunk_ms is None else self._ahead_frames)
         encoder_out, self._encoder_state = self._model.encoder.step(feats, self._encoder_state, *seen)
         alpha, self._estimator_state = self._model.estimator.step(encoder_out, self._estimator_state, *seen)
         assert self._ask_frames is not None
+        observed, before = alpha, self._neuron
         alpha = alpha[:, : alpha.shape[1] - seen[1]]
         for first in range(0, alpha.shape[1], self._ask_frames):
             end = min(first + self._ask_frames, alpha.shape[1])
             ahead = encoder_out[:, end : end + self._ahead_frames]
             self._decode(encoder_out[:, first:end], ahead, alpha[:, first:end])
-        horizon = _SILENCE_HORIZON_S * 1000 // self._model.frame_ms
+        horizon = _RESIDUE_HORIZON_S * 1000 // self._model.frame_ms
         self._recent_weights = torch.cat([self._recent_weights, alpha[0]])[-horizon:]
+        return self._observe(feats, encoder_out, observed, before)
 
     def _decode(self, encoder_out: Tensor, ahead: Tensor, alpha: Tensor) -> None:
         """Let the neuron integrate a chunk, and ask the decoder about each firing."""
@@ -210,19 +211,43 @@ class StreamingRecognizer:
             self._writer.flush(last_frame)
         final = self._segment(is_final=True)
         self._start_sample += self._features.num_samples - (0 if hear_pending else self._features.num_pending_samples)
+        if self._endpointer is not None:
+            self._endpointer_state = self._endpointer.begin(self._endpointer_state)
         self._begin_segment()
         if not final.text:
             return ()
         self._index += 1
         return (final,)
 
-    def _observe(self) -> Observation:
-        frame_s = self._model.frame_ms / 1000
+    def _observe(self, feats: Tensor, encoder_out: Tensor, alpha: Tensor, before: CifState) -> Observation:
+        """Say what is known after a chunk.
+
+        Args:
+            feats: As the encoder heard them.
+            encoder_out: (1, n, D), with what lies ahead.
+            alpha: (1, n).
+            before: The neuron before the chunk.
+        """
+        neuron, encoder, frame_s = self._model.config.neuron, self._model.encoder, self._model.frame_ms / 1000
+        fired, _ = cif_stream(encoder_out, alpha, before, threshold=neuron.threshold)
+        num_frames, loudness = alpha.shape[1], feats[0, encoder.left_feats :].mean(1)
         return Observation(
-            has_text=self._writer.has_text,
-            silence_s=self._num_silence_frames(_SILENCE_WEIGHT) * frame_s,
+            alpha=alpha[0] / neuron.threshold,
+            loudness=loudness[: num_frames * encoder.subsampling].view(num_frames, -1).mean(1),
+            firings=torch.bincount(fired.fire_frames[0] - before.num_frames, minlength=num_frames),
+            num_ahead=num_frames - (self._num_frames - int(before.num_frames)),
+            frame_s=frame_s,
             segment_s=self._num_frames * frame_s,
+            has_text=self._writer.has_text,
+            confidence=self._writer.confidences[-1] if self._writer.confidences else 0.0,
         )
+
+    def _over(self, observation: Observation) -> bool:
+        """Ask the endpointer whether the segment ends with the chunk just heard."""
+        if self._endpointer is None:
+            return False
+        over, self._endpointer_state = self._endpointer.ends(observation, self._endpointer_state)
+        return over
 
     def _num_silence_frames(self, weight: float) -> int:
         """Say for how many frames up to now the neuron has gained at most so much."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from cifasr.decoding.endpoint import EndpointConfig, TrailingSilence
+from cifasr.decoding.endpoint import EndpointConfig, Silence, TrailingSilence
 from cifasr.decoding.result import Result
 from cifasr.decoding.streaming import StreamingOptions, StreamingRecognizer, transcribe
 from cifasr.errors import AudioError, ConfigError, StateError
@@ -380,15 +380,33 @@ def test_silence_is_measured_for_longer_than_ten_seconds(tiny_model):
     model.estimator.head.bias.data.fill_(-20.0)
     seen = []
 
-    class Watcher:
-        def ends(self, observation):
-            seen.append((observation.has_text, observation.silence_s, observation.segment_s))
-            return False
+    class Watcher(Silence):
+        def ends(self, observation, state):
+            silence_s, state = self.score(observation, state)
+            seen.append((observation.has_text, float(silence_s[-1]), observation.segment_s))
+            return False, state
 
     StreamingRecognizer(model, None, Watcher()).accept_waveform(noise(16_000 * 16 + 320 * 16 + 400))
 
-    assert seen[0] == (False, pytest.approx(0.64), pytest.approx(0.64))
-    assert seen[-1] == (False, pytest.approx(16.0), pytest.approx(16.0))
+    assert seen[0] == (False, pytest.approx(0.64 + 0.32), pytest.approx(0.64))
+    assert seen[-1] == (False, pytest.approx(16.0 + 0.32), pytest.approx(16.0))
+
+
+def test_an_endpointer_is_shown_every_frame_once_and_what_lies_ahead_besides(tiny_model):
+    model, seen = tiny_model(), []
+
+    class Watcher(Silence):
+        def ends(self, observation, state):
+            seen.append(observation)
+            return False, state
+
+    recognizer = StreamingRecognizer(model, StreamingOptions(chunk_ms=640, lookahead_ms=320), Watcher())
+    partial = recognizer.accept_waveform(noise(4 * 10_240 + 320 * 16 + 400)).partial
+
+    assert [(o.num_heard, o.num_ahead) for o in seen] == [(8, 4)] * 4
+    assert sum(int(o.firings[: o.num_heard].sum()) for o in seen) == partial.num_firings
+    assert all(len(o.alpha) == len(o.loudness) == len(o.firings) == 12 for o in seen)
+    assert torch.allclose(seen[0].loudness[8:], seen[1].loudness[:4], atol=1e-5)
 
 
 def test_a_silent_segment_restarts_without_a_final(tiny_model):

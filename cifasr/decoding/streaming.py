@@ -9,6 +9,7 @@ from cifasr.audio.fbank import FRAME_MS
 from cifasr.audio.samples import SAMPLE_RATE_HZ, Samples
 from cifasr.config import Config
 from cifasr.decoding.beam import BeamWriter, Firing
+from cifasr.decoding.biasing import Biasing
 from cifasr.decoding.endpoint import Endpointer, Observation
 from cifasr.decoding.features import FeatureStream
 from cifasr.decoding.result import Result, Segment
@@ -63,14 +64,20 @@ class StreamingRecognizer:
         options: Chunk and context.
         endpointer: Ends segments by itself; None: one segment until `finish_segment` or `input_finished`, whose text
             is kept whole: a stream without end wants an endpointer.
+        biasing: Favours tokens, such as those of taught words.
     """
 
     def __init__(
-        self, model: CifAsr, options: StreamingOptions | None = None, endpointer: Endpointer | None = None
+        self,
+        model: CifAsr,
+        options: StreamingOptions | None = None,
+        endpointer: Endpointer | None = None,
+        biasing: Biasing | None = None,
     ) -> None:
         self._model = model
         self._options = options or StreamingOptions()
         self._endpointer = endpointer
+        self._biasing = biasing
         context = model.context(self._options.chunk_ms, self._options.left_context_ms)
         self._left_frames = context.left_frames
         self._ask_frames = context.chunk_frames
@@ -155,7 +162,9 @@ class StreamingRecognizer:
         self._neuron = CifState.initial(1, model.config.encoder.d_model)
         assert self._ask_frames is not None
         max_history = min(options.max_history_tokens, model.config.decoder.max_tokens)
-        self._writer = BeamWriter(model, self._ask_frames, max_history, options.nothing_threshold, options.beam_size)
+        self._writer = BeamWriter(
+            model, self._ask_frames, max_history, options.nothing_threshold, options.beam_size, self._biasing
+        )
         self._num_frames = 0
         self._recent_weights = torch.zeros(0)
 
@@ -296,7 +305,11 @@ def _start_frame(delay: float, fire_frame: int) -> float:
 
 
 def transcribe(
-    model: CifAsr, samples: Samples, options: StreamingOptions | None = None, endpointer: Endpointer | None = None
+    model: CifAsr,
+    samples: Samples,
+    options: StreamingOptions | None = None,
+    endpointer: Endpointer | None = None,
+    biasing: Biasing | None = None,
 ) -> list[Segment]:
     """Recognise a whole recording in one go.
 
@@ -305,9 +318,10 @@ def transcribe(
         samples: (S,) float32 at 16 kHz.
         options: Chunk and context.
         endpointer: Ends segments; None: one segment.
+        biasing: Favours tokens.
 
     Returns:
         The final segments that have text.
     """
-    recognizer = StreamingRecognizer(model, options, endpointer)
+    recognizer = StreamingRecognizer(model, options, endpointer, biasing)
     return [*recognizer.accept_waveform(samples).finals, *recognizer.input_finished().finals]

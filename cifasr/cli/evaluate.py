@@ -16,6 +16,7 @@ from lhotse.cut import Cut
 from rich.table import Table
 
 from cifasr.audio.samples import SAMPLE_RATE_HZ
+from cifasr.cli.memory import biasing_of
 from cifasr.cli.output import err_console, print_json
 from cifasr.cli.progress import progress_bar
 from cifasr.config import load_config
@@ -56,6 +57,7 @@ class _Subject:
 def evaluate(
     cuts: Annotated[list[Path], typer.Argument(help="Cuts, as `cifasr prepare` writes them.")],
     model: Annotated[Path | None, typer.Option(help="Checkpoint; the model in the box without it.")] = None,
+    memory: Annotated[Path | None, typer.Option(help="Word memory, as `cifasr teach` writes it.")] = None,
     mode: Annotated[Mode | None, typer.Option(help="As a stream, or whole.", show_default="streaming")] = None,
     server: Annotated[str | None, typer.Option(help="Ask a running server instead, host:port.")] = None,
     chunk_ms: Annotated[
@@ -88,9 +90,11 @@ def evaluate(
     flags = {"chunk_ms": chunk_ms, "left_context_ms": left_context_ms}
     asked = [*(f"{key}={value}" for key, value in flags.items() if value is not None), *(overrides or ())]
     if server is None:
-        subject = _model_subject(model, _options(mode or Mode.streaming, asked), weights or WeightFormat.auto)
-    elif model or mode or weights or asked:
-        raise ConfigError(f"--server {server}: wanted no --model, --mode or options beside it, the server has its own")
+        subject = _model_subject(model, _options(mode or Mode.streaming, asked), weights or WeightFormat.auto, memory)
+    elif model or memory or mode or weights or asked:
+        raise ConfigError(
+            f"--server {server}: wanted no --model, --memory, --mode or options beside it, the server has its own"
+        )
     else:
         subject = _server_subject(server)
     chosen = choose_cuts(list(load_cuts(cuts)), max_utterances)
@@ -114,8 +118,11 @@ def _options(mode: Mode, asked: Sequence[str]) -> StreamingOptions:
     return options.model_copy(update=dict.fromkeys(_CHUNKING))
 
 
-def _model_subject(path: Path | None, options: StreamingOptions, weights: WeightFormat) -> _Subject:
+def _model_subject(
+    path: Path | None, options: StreamingOptions, weights: WeightFormat, memory: Path | None
+) -> _Subject:
     model = load_model(path, weights)
+    biasing = biasing_of(memory, model, path)
     about = {
         "model": model.config.name,
         "version": content_version(path or PRETRAINED_PATH),
@@ -125,7 +132,9 @@ def _model_subject(path: Path | None, options: StreamingOptions, weights: Weight
         "threads": torch.get_num_threads(),
     }
     return _Subject(
-        lambda samples: transcribe(model, samples, options, TrailingSilence()), about, tokenizer=model.tokenizer
+        lambda samples: transcribe(model, samples, options, TrailingSilence(), biasing),
+        about,
+        tokenizer=model.tokenizer,
     )
 
 

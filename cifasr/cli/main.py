@@ -6,17 +6,18 @@ from importlib.metadata import entry_points
 
 import typer
 
-from cifasr.cli import bench, prepare
+from cifasr.cli import bench, memory, prepare
 from cifasr.cli.align import align
 from cifasr.cli.evaluate import evaluate
+from cifasr.cli.memory import teach
 from cifasr.cli.pack import pack
 from cifasr.cli.train import train
 from cifasr.cli.transcribe import transcribe
 from cifasr.cli.warm_start import warm_start
 from cifasr.errors import CifasrError
 
-COMMANDS = (warm_start, align, train, evaluate, transcribe, pack)
-GROUPS = {"prepare": prepare.app, "bench": bench.app}
+COMMANDS = (warm_start, align, train, evaluate, transcribe, teach, pack)
+GROUPS = {"prepare": prepare.app, "bench": bench.app, "memory": memory.app}
 
 
 def build_app() -> typer.Typer:

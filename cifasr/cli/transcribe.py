@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cifasr.audio.samples import AUDIO_SUFFIXES, read_samples
+from cifasr.cli.memory import biasing_of
 from cifasr.cli.output import err_console, print_json
 from cifasr.cli.progress import progress_bar
 from cifasr.config import parse_config
@@ -21,6 +22,7 @@ from cifasr.models.pretrained import load_model
 def transcribe(
     files: Annotated[list[Path], typer.Argument(help="WAV, FLAC, Ogg or MP3; a folder is searched for them.")],
     model: Annotated[Path | None, typer.Option(help="Checkpoint; the model in the box without it.")] = None,
+    memory: Annotated[Path | None, typer.Option(help="Word memory, as `cifasr teach` writes it.")] = None,
     chunk_ms: Annotated[int | None, typer.Option(help="Audio heard at a time.", min=1, show_default="640")] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Hear each file whole: slow and large for long ones.")
@@ -39,13 +41,14 @@ def transcribe(
     """
     options = _options(chunk_ms, offline=offline)
     recogniser = load_model(model)
+    biasing = biasing_of(memory, recogniser, model)
     sources, num_bad = _sources(files)
     named = len(files) > 1 or files[0].is_dir()
     num_good = 0
     with progress_bar() as bar:
         for path in bar.track(sources, description="transcribe"):
             try:
-                segments = recognise(recogniser, read_samples(path), options, TrailingSilence())
+                segments = recognise(recogniser, read_samples(path), options, TrailingSilence(), biasing)
             except AudioError as error:
                 _complain(error)
                 num_bad += 1

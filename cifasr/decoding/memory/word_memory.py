@@ -59,6 +59,9 @@ class Backend(StrEnum):
     boosting = "boosting"
 
 
+DEFAULT_BACKEND = Backend.nearest
+"""What the table in `cifasr/cerebellum/README.md` says."""
+
 _MEMORIES: Mapping[Backend, type[AssociativeMemory]] = {
     Backend.nearest: NearestNeighbour,
     Backend.mushroom: Mushroom,
@@ -121,7 +124,7 @@ class WordMemory:
         self,
         model: CifAsr,
         version: str,
-        backend: Backend = Backend.nearest,
+        backend: Backend = DEFAULT_BACKEND,
         strength: Strength | None = None,
     ) -> None:
         self.version = version

@@ -1,24 +1,32 @@
 """Draw the pictures of cifasr/spiking/README.md: ``python recipes/spiking/draw.py recipes/spiking/results``."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import matplotlib as mpl
+import numpy as np
 import torch
 import typer
+from formants import speak
 from matplotlib.figure import Figure
+from speakers import draw_speaker
 from torch import Tensor, nn
 
+from cifasr.audio.fbank import NUM_MELS, log_mel
 from cifasr.spiking.adaptive_lif import AdaptiveLIF
 from cifasr.spiking.biophysics import goldman_mv
 from cifasr.spiking.formal import AlphaResponse, FormalNetwork, RefractoryThreshold
 from cifasr.spiking.hodgkin_huxley import HodgkinHuxley
 from cifasr.spiking.lif import IF, LIF, decay_of, firing_rate_hz
 from cifasr.spiking.plasticity import STDP
+from cifasr.spiking.population import PopulationEncoder
+from cifasr.spiking.shrinkage import ShrinkingNetwork, SpikingStage
 from cifasr.spiking.sliding_psn import SlidingPSN
 from cifasr.spiking.tdbn import TdBN
 
 mpl.use("Agg")
+RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def goldman() -> Figure:
@@ -144,10 +152,64 @@ def depth() -> Figure:
     return figure
 
 
+@torch.no_grad()
+def population_code() -> Figure:
+    """The fields of a population, and its spikes as a number goes up and down."""
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    above, below = figure.subplots(2)
+    encoder = PopulationEncoder(1)
+    numbers = torch.linspace(-3.5, 3.5, 300)
+    above.plot(numbers, encoder.heights(numbers[:, None])[:, 0])
+    above.set(xlabel="number", ylabel="height of the field")
+    walk = 2.6 * torch.sin(torch.linspace(0, 2 * torch.pi, 40))
+    spikes = encoder(walk[:, None]).flatten(0, 1)  # (40 numbers of 5 steps, neurons)
+    below.imshow(spikes.mT, aspect="auto", origin="lower", cmap="Greys", interpolation="nearest")
+    below.plot(torch.arange(200), ((walk + 3) / 6 * 9).repeat_interleave(5), color="C1", label="the number")
+    below.set(xlabel="step, 5 for each number", ylabel="neuron")
+    below.legend(fontsize="small", loc="upper right")
+    return figure
+
+
+def learning_curve() -> Figure:
+    """The return of a pendulum's actors as they learn, a line a seed, without the last point, of more episodes."""
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subplots()
+    lines = [json.loads(line) for line in (RESULTS / "pendulum.jsonl").read_text().splitlines()]
+    for color, actor in enumerate(("dense", "spiking")):
+        for seed in sorted({line["seed"] for line in lines}):
+            *curve, _ = ((x["step"], x["mean"]) for x in lines if (x["actor"], x["seed"]) == (actor, seed))
+            label = f"{actor} actor" if seed == 0 else None
+            axes.plot(*zip(*curve, strict=True), color=f"C{color}", linewidth=1, label=label)
+    axes.set(xlabel="step", ylabel="return, mean of 10 episodes")
+    axes.legend(fontsize="small", loc="lower right")
+    return figure
+
+
+@torch.no_grad()
+def shrinkage() -> Figure:
+    """A made "three", and what three untrained stages of 4, 2 and 1 steps a frame make of it."""
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    torch.manual_seed(0)
+    mel = log_mel(torch.from_numpy(speak("three", draw_speaker(0, 1), np.random.default_rng(0))))
+    stages = [SpikingStage(width, 32, LIF(0.8, convention="adds")) for width in (NUM_MELS, 32, 32)]
+    network = ShrinkingNetwork(stages, (32, 32, 32), 10, [(4, 2, 1)])
+    spikes = network(mel[None], torch.tensor([len(mel)]), (4, 2, 1)).spikes
+    first, *others = figure.subplots(4)
+    first.imshow(mel.mT, aspect="auto", origin="lower", cmap="Greys")
+    first.set_ylabel("mel bin")
+    for axes, stage, num_steps in zip(others, spikes, (4, 2, 1), strict=True):
+        axes.imshow(stage[0].mT, aspect="auto", origin="lower", cmap="Greys", interpolation="nearest")
+        axes.set_title(f"steps a frame: {num_steps}, spikes: {int(stage.sum())}", fontsize="small", loc="left")
+        axes.set_ylabel("neuron")
+    others[-1].set_xlabel("step")
+    return figure
+
+
 def main(out: Annotated[Path, typer.Argument(help="Folder for the pictures.")]) -> None:
     """Draw every picture."""
     out.mkdir(parents=True, exist_ok=True)
-    for draw in (goldman, action_potential, formal, f_i_curve, raster, stdp_window, depth):
+    neurons = (goldman, action_potential, formal, f_i_curve, raster, stdp_window, depth)
+    for draw in (*neurons, population_code, learning_curve, shrinkage):
         draw().savefig(out / f"{draw.__name__}.png", dpi=90)
         print(out / f"{draw.__name__}.png")
 

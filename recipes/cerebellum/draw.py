@@ -17,8 +17,10 @@ from matplotlib.axes import Axes
 
 from cifasr.cerebellum import dopamine, hopfield
 from cifasr.cerebellum.cmac import Cmac
+from cifasr.cerebellum.forward_model import Correction, EchoState, mackey_glass, ridge
 from cifasr.cerebellum.granular import GranularCircuit, Variant
 from cifasr.cerebellum.hebbian import HebbianMemory
+from cifasr.cerebellum.muscle_synergy import GoalMap, compose, factorise, variance_accounted_for
 from cifasr.cerebellum.mushroom_body import MushroomBody
 
 HERE = Path(__file__).parent
@@ -147,6 +149,52 @@ def draw_hebbian(left: Axes, right: Axes) -> None:
     right.legend(loc="center right", bbox_to_anchor=(1, 0.25))
 
 
+def draw_forward_model(left: Axes, right: Axes) -> None:
+    """Draw what an echo state foretells 84 steps ahead, and a correction that comes and goes with an error."""
+    series = mackey_glass(6400)
+    model = EchoState.grow(torch.Generator().manual_seed(0), num_inputs=1, num_neurons=300)
+    senses = model.sense(series[None, :, None], model.init_state(1))[0][0]
+    readout = ridge(senses[500:5500], series[584:5584, None], 1e-13)
+    foretold = (senses[5916:6316] @ readout)[:, 0]
+    left.plot(series[6000:6400], "k:", label="what came")
+    left.plot(foretold, label="foretold")
+    left.set(title="Mackey-Glass, 84 steps ahead", xlabel="step")
+    left.legend(loc="lower left")
+    correction, plain, corrected = Correction(tolerance=0.05), [], []
+    state = correction.init_state(1, 1)
+    for time in range(150):
+        error = torch.full((1, 1), 0.5 if 20 <= time < 80 else 0.0)
+        plain.append(float(error))
+        corrected.append(float(error - state.value))
+        state = correction.step(state, error - state.value)
+    right.plot(plain, "k:", label="error")
+    right.plot(corrected, label="error, corrected")
+    right.set(title="the climbing fibre's quick correction", xlabel="step")
+    right.legend()
+
+
+def draw_muscle_synergy(left: Axes, right: Axes) -> None:
+    """Draw how much few synergies account for, and a map from goals to how strongly they are played."""
+    generator, num_muscles = torch.Generator().manual_seed(0), 12
+    bursts = torch.rand(4, num_muscles, 1, generator=generator) ** 4 * torch.hann_window(40)
+    tonic, movements = 0.02 * torch.ones(num_muscles), []
+    for _ in range(12):
+        strengths, onsets = torch.rand(4, generator=generator), torch.randint(60, (4,), generator=generator)
+        movements.append(compose(bursts, strengths, onsets, tonic, 100))
+    activity = torch.cat(movements, 1)
+    ranks = range(1, 9)
+    found = [factorise(activity, rank, generator, num_rounds=300) for rank in ranks]
+    left.plot(ranks, [variance_accounted_for(activity, synergies @ played) for synergies, played in found], "o-")
+    left.axhline(0.95, color="k", linestyle=":")
+    left.set(title="12 muscles, four phasic synergies and a tonic one", xlabel="synergies", ylabel="VAF")
+    goals, between = torch.linspace(-2, 2, 7)[:, None].double(), torch.linspace(-2.5, 2.5, 200)[:, None].double()
+    coefficients = torch.cat([goals.sin(), (2 * goals).cos()], 1)
+    reach = GoalMap.through(goals, coefficients, width=0.8)
+    right.plot(between, reach.coefficients(between))
+    right.plot(goals, coefficients, "ko")
+    right.set(title="strengths for a goal, exact at the dots", xlabel="goal")
+
+
 PICTURES: dict[str, Callable[[Axes, Axes], None]] = {
     "cmac": draw_cmac,
     "mushroom_body": draw_mushroom_body,
@@ -154,6 +202,8 @@ PICTURES: dict[str, Callable[[Axes, Axes], None]] = {
     "hopfield": draw_hopfield,
     "hebbian": draw_hebbian,
     "dopamine": draw_dopamine,
+    "forward_model": draw_forward_model,
+    "muscle_synergy": draw_muscle_synergy,
 }
 
 

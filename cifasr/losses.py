@@ -1,5 +1,7 @@
 """What is minimised. Each loss is a sum and the number of things it sums over, so that processes can be joined."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -143,6 +145,21 @@ def quantity_loss(alpha: Tensor, lens: Tensor, target_lens: Tensor) -> tuple[Ten
     error = (weight - target_lens) / target_lens.clamp_min(1).sqrt()
     total = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="sum")
     return total, torch.tensor(alpha.shape[0], device=alpha.device)
+
+
+def activity_loss(hidden: Sequence[Tensor], lens: Tensor) -> tuple[Tensor, Tensor]:
+    """Keep hidden layers silent, so that few of their values have to be multiplied.
+
+    Args:
+        hidden: (B, T, D_i) of each layer, >= 0: spikes' counts in values, or cut values.
+        lens: (B,) int64.
+
+    Returns:
+        Sum over frames and layers of the mean value, and the number of frames and layers.
+    """
+    padding = padding_mask(lens, hidden[0].shape[1])
+    total = torch.stack([layer.float().mean(-1).masked_fill(padding, 0).sum() for layer in hidden]).sum()
+    return total, lens.sum() * len(hidden)
 
 
 def ctc_loss(

@@ -29,6 +29,7 @@ from cifasr.metrics.latency import RealTimeFactor
 from cifasr.metrics.wer import ErrorReport, ScoredUtterance
 from cifasr.models.checkpoint import content_version
 from cifasr.models.pretrained import PRETRAINED_PATH, WeightFormat, load_model
+from cifasr.spiking.activation import set_spike_steps
 from cifasr.text.normalize import normalize_for_wer
 from cifasr.text.tokenizer import Tokenizer
 from cifasr.training.validation import choose_cuts
@@ -72,6 +73,9 @@ def evaluate(
     weights: Annotated[
         WeightFormat | None, typer.Option(help="How weights are multiplied.", show_default="auto")
     ] = None,
+    spike_steps: Annotated[
+        int | None, typer.Option(help="Steps a frame of spiking feed-forwards; the model's own without it.")
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Another option of the recogniser, such as max_history_tokens=64.")
     ] = None,
@@ -90,8 +94,9 @@ def evaluate(
     flags = {"chunk_ms": chunk_ms, "left_context_ms": left_context_ms}
     asked = [*(f"{key}={value}" for key, value in flags.items() if value is not None), *(overrides or ())]
     if server is None:
-        subject = _model_subject(model, _options(mode or Mode.streaming, asked), weights or WeightFormat.auto, memory)
-    elif model or memory or mode or weights or asked:
+        options = _options(mode or Mode.streaming, asked)
+        subject = _model_subject(model, options, weights or WeightFormat.auto, spike_steps, memory)
+    elif model or memory or mode or weights or spike_steps or asked:
         raise ConfigError(
             f"--server {server}: wanted no --model, --memory, --mode or options beside it, the server has its own"
         )
@@ -119,16 +124,23 @@ def _options(mode: Mode, asked: Sequence[str]) -> StreamingOptions:
 
 
 def _model_subject(
-    path: Path | None, options: StreamingOptions, weights: WeightFormat, memory: Path | None
+    path: Path | None,
+    options: StreamingOptions,
+    weights: WeightFormat,
+    spike_steps: int | None,
+    memory: Path | None,
 ) -> _Subject:
     model = load_model(path, weights)
     biasing = biasing_of(memory, model, path)
+    if spike_steps is not None:
+        set_spike_steps(model.encoder, spike_steps)
     about = {
         "model": model.config.name,
         "version": content_version(path or PRETRAINED_PATH),
         "mode": (Mode.offline if options.chunk_ms is None else Mode.streaming).value,
         **options.model_dump(),
         "weights": weights.value,
+        **({} if spike_steps is None else {"spike_steps": spike_steps}),
         "threads": torch.get_num_threads(),
     }
     return _Subject(

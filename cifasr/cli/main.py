@@ -8,6 +8,7 @@ import typer
 
 from cifasr.cli import bench, memory, prepare
 from cifasr.cli.align import align
+from cifasr.cli.energy import energy
 from cifasr.cli.evaluate import evaluate
 from cifasr.cli.memory import teach
 from cifasr.cli.pack import pack
@@ -16,7 +17,7 @@ from cifasr.cli.transcribe import transcribe
 from cifasr.cli.warm_start import warm_start
 from cifasr.errors import CifasrError
 
-COMMANDS = (warm_start, align, train, evaluate, transcribe, teach, pack)
+COMMANDS = (warm_start, align, train, evaluate, energy, transcribe, teach, pack)
 GROUPS = {"prepare": prepare.app, "bench": bench.app, "memory": memory.app}
 
 

@@ -13,7 +13,8 @@ from cifasr.nn.conformer import ConformerEncoder
 from cifasr.nn.context import Context
 from cifasr.nn.decoder import Decoder
 from cifasr.nn.encoder import Encoder
-from cifasr.nn.weight_estimator import WeightEstimator
+from cifasr.nn.feed_forward import HiddenKind
+from cifasr.nn.weight_estimator import WeightEstimator, WeightNeuron
 from cifasr.nn.whisper import WhisperEncoder
 from cifasr.text.tokenizer import Tokenizer
 
@@ -32,6 +33,8 @@ class EncoderConfig(Config):
     num_heads: int = Field(4, ge=1)
     d_ff: int = Field(1024, ge=8)
     kernel_size: int = Field(15, ge=1, description="of the Conformer's convolution; Whisper has none")
+    feed_forward: HiddenKind = Field("dense", description="hidden layers: smooth, thresholded ReLU, or spikes")
+    spike_steps: int = Field(4, ge=1, description="steps a frame of spiking feed-forwards")
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "EncoderConfig":
@@ -48,6 +51,7 @@ class EstimatorConfig(Config):
     kernel_size: int = Field(9, ge=1)
     detach_frames: bool = True
     initial_weight: float = Field(0.06, gt=0.0, lt=1.0)
+    neuron: WeightNeuron = Field("sigmoid", description='what weighs a frame; "lif": leaky neurons, with their past')
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "EstimatorConfig":
@@ -121,6 +125,7 @@ class CifAsr(nn.Module):
             kernel_size=estimator.kernel_size,
             detach_frames=estimator.detach_frames,
             initial_weight=estimator.initial_weight,
+            neuron=estimator.neuron,
         )
         decoder = config.decoder
         self.decoder = Decoder(
@@ -200,6 +205,8 @@ class CifAsr(nn.Module):
 
 def build_encoder(config: EncoderConfig) -> Encoder:
     """Build the encoder that a configuration names."""
+    sizes = (config.num_layers, config.d_model, config.num_heads, config.d_ff)
+    hidden, spike_steps = config.feed_forward, config.spike_steps
     if config.kind == "whisper":
-        return WhisperEncoder(config.num_layers, config.d_model, config.num_heads, config.d_ff)
-    return ConformerEncoder(config.num_layers, config.d_model, config.num_heads, config.d_ff, config.kernel_size)
+        return WhisperEncoder(*sizes, hidden=hidden, spike_steps=spike_steps)
+    return ConformerEncoder(*sizes, config.kernel_size, hidden=hidden, spike_steps=spike_steps)

@@ -62,6 +62,18 @@ class MultiHeadAttention(nn.Module):
         output: Tensor = self.out(heads.transpose(1, 2).flatten(2))
         return output
 
+    def num_products(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> tuple[int, int]:
+        """Count what a call multiplies besides its linear layers.
+
+        Returns:
+            Products of queries with keys and of weights with values; keys and values read.
+        """
+        if mask is None:
+            pairs = x.shape[0] * x.shape[1] * keys.shape[2]
+        else:
+            pairs = int(mask.expand(x.shape[0], 1, x.shape[1], keys.shape[2]).sum())
+        return 2 * pairs * x.shape[2], keys.numel() + values.numel()
+
     def init_cache(self, num_streams: int) -> State:
         """Make keys and values (B, H, 0, D / H) of streams in which nothing was heard yet."""
         empty = torch.zeros(num_streams, self.num_heads, 0, self.out.out_features // self.num_heads)

@@ -1,7 +1,7 @@
 """What a recipe may say; its file holds the differences from these defaults."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -77,6 +77,9 @@ class LossConfig(Config):
     quantity: float = Field(0.0, ge=0.0)
     ctc: float = Field(0.0, ge=0.0)
     frame: float = Field(0.0, ge=0.0, description="of the CTC branch telling the token spoken in each frame")
+    activity: float = Field(
+        0.0, ge=0.0, description="of the mean hidden value of the encoder's relu or spiking feed-forwards"
+    )
 
 
 class TeacherConfig(Config):
@@ -85,6 +88,14 @@ class TeacherConfig(Config):
     checkpoint: Path = Field(description="with the same vocabulary and width, such as the one the run starts from")
     frames: float = Field(1.0, ge=0.0, description="weight of the distance between the encoders' frames")
     tokens: float = Field(0.5, ge=0.0, description="weight of the teacher's distribution of each token")
+
+
+class ConversionConfig(Config):
+    """How a checkpoint's dense feed-forwards become events before a run starts from it."""
+
+    feed_forward: Literal["relu", "spiking"]
+    spike_steps: int = Field(4, ge=1, description="for which thresholds are set; relu is silent where spikes would be")
+    num_utterances: int = Field(16, ge=1, description="of the training cuts, from which thresholds are set")
 
 
 class OptimConfig(Config):
@@ -127,6 +138,10 @@ class TrainConfig(Config):
     streaming: StreamingConfig = StreamingConfig()
     loss: LossConfig = LossConfig()
     teacher: TeacherConfig | None = None
+    conversion: ConversionConfig | None = Field(None, description="of the checkpoint that the run starts from")
+    spike_steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="steps a frame of spiking feed-forwards, one drawn in each step; none: the model's own"
+    )
     optim: OptimConfig
     validation: ValidationConfig = ValidationConfig()
 
@@ -134,4 +149,10 @@ class TrainConfig(Config):
     def _ctc_has_a_branch(self) -> "TrainConfig":
         if self.loss.ctc + self.loss.frame > 0 and self.model is not None and not self.model.ctc:
             raise ValueError("loss.ctc > 0 and loss.frame > 0 want model.ctc = true")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_converted_was_trained(self) -> "TrainConfig":
+        if self.conversion is not None and self.model is not None:
+            raise ValueError("conversion: wanted none beside [model]; there, say model.encoder.feed_forward")
         return self

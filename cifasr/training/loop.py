@@ -18,6 +18,7 @@ from cifasr.data.batches import bucketed_batches, written_style
 from cifasr.errors import DataError
 from cifasr.models.checkpoint import load_checkpoint, save_checkpoint
 from cifasr.models.cif_asr import CifAsr
+from cifasr.spiking.activation import set_spike_steps
 from cifasr.training.checkpointing import load_state, save_state
 from cifasr.training.config import TrainConfig
 from cifasr.training.distributed import Processes
@@ -127,6 +128,9 @@ class Trainer:
         for group, lr in zip(self._optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = lr * learning_rate_factor(place.step, config.optim)
         self._optimizer.zero_grad(set_to_none=True)
+        if config.spike_steps:
+            drawn = int(torch.randint(len(config.spike_steps), ()))
+            set_spike_steps(self._model.encoder, config.spike_steps[drawn])
         for part, cuts in enumerate(batches):
             draw = place.step * config.optim.accumulate + part
             examples = make_examples(self._processes.share(cuts), self._model, config, draw)
@@ -176,6 +180,8 @@ class Trainer:
         if journal is None:
             return
         model = copy.deepcopy(self.averaged_model()).cpu().eval()
+        if self._config.spike_steps:
+            set_spike_steps(model.encoder, model.config.encoder.spike_steps)
         report = validate(model, self._dev_cuts, self._config.validation)
         journal.write(place.step, {"dev_wer": report.wer, "dev_cer": report.cer})
         journal.draw()

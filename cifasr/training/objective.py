@@ -9,6 +9,7 @@ from cifasr.errors import ConfigError
 from cifasr.lengths import padding_mask
 from cifasr.losses import (
     IGNORE,
+    activity_loss,
     border_loss,
     ctc_loss,
     frame_cross_entropy,
@@ -21,6 +22,7 @@ from cifasr.losses import (
 from cifasr.models.cif_asr import CifAsr
 from cifasr.nn.context import Context
 from cifasr.ops.cif import cif
+from cifasr.spiking.activation import recorded_events
 from cifasr.training.config import LossConfig, TeacherConfig
 from cifasr.training.examples import Examples
 
@@ -62,6 +64,8 @@ class Objective(nn.Module):
         if config.ctc + config.frame > 0 and model.ctc_head is None:
             got = f"{config.ctc} and {config.frame}"
             raise ConfigError(f"loss.ctc, loss.frame: wanted 0 for a model without a CTC branch, got {got}")
+        if config.activity > 0 and model.config.encoder.feed_forward == "dense":
+            raise ConfigError(f"loss.activity: wanted 0 for a model with dense feed-forwards, got {config.activity}")
         self.model = model
         self.config = config
         if model.ctc_head is not None and config.ctc == config.frame == 0:
@@ -72,7 +76,9 @@ class Objective(nn.Module):
     def forward(self, examples: Examples) -> dict[str, Term]:
         """Compute each loss, and under "accuracy" and "count_error" two figures of weight 0 to watch."""
         model, config, batch, queries = self.model, self.config, examples.batch, examples.queries
-        encoder_out, lens, alpha = model.encode(batch.feats, batch.feat_lens, examples.context, examples.first_frame)
+        with recorded_events(model.encoder) as events:
+            encoded = model.encode(batch.feats, batch.feat_lens, examples.context, examples.first_frame)
+        encoder_out, lens, alpha = encoded
         fired = self._fired(model, encoder_out, lens, alpha, examples)
         logits = model.decoder(queries.tokens, encoder_out, queries.window_starts, queries.window_ends, fired)
         terms = {"tokens": Term(*token_cross_entropy(logits, queries.answers, config.label_smoothing), 1.0)}
@@ -83,6 +89,8 @@ class Objective(nn.Module):
             terms["silence"] = Term(*silence, config.silence)
         if config.quantity > 0:
             terms["quantity"] = Term(*quantity_loss(alpha, lens, batch.target_lens), config.quantity)
+        if config.activity > 0:
+            terms["activity"] = Term(*activity_loss(events, lens), config.activity)
         if config.ctc + config.frame > 0:
             terms |= self._framewise(model.ctc_log_probs(encoder_out), lens, examples)
         if self.teaching is not None:

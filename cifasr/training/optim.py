@@ -24,7 +24,7 @@ def build_optimizer(model: CifAsr, config: OptimConfig) -> torch.optim.AdamW:
 
 def part_of(parameter_name: str) -> str:
     """Say which group a parameter learns with."""
-    if parameter_name.startswith("encoder."):
+    if parameter_name.startswith("encoder.") and not parameter_name.endswith(".threshold"):
         return "encoder"
     if parameter_name.startswith("decoder.") and not parameter_name.startswith("decoder.fired_projection"):
         return "decoder"

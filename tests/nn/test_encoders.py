@@ -12,17 +12,21 @@ from cifasr.nn.whisper import NUM_POSITIONS, WhisperEncoder, sinusoids
 ENCODERS = {"conformer": (ConformerEncoder, {"kernel_size": 4}), "whisper": (WhisperEncoder, {})}
 
 
-@pytest.fixture(params=["conformer", "whisper"])
+@pytest.fixture(params=["conformer", "whisper", "spiking whisper", "spiking conformer"])
 def encoder(request):
-    kind, more = ENCODERS[request.param]
-    return kind(num_layers=2, d_model=16, num_heads=2, d_ff=32, **more).eval()
+    hidden, _, name = request.param.rpartition(" ")
+    kind, more = ENCODERS[name]
+    return kind(num_layers=2, d_model=16, num_heads=2, d_ff=32, hidden=hidden or "dense", **more).eval()
 
 
-@pytest.fixture
-def estimator():
-    estimator = WeightEstimator(
-        16, d_model=8, num_layers=2, num_heads=2, kernel_size=3, detach_frames=False, initial_weight=0.1
-    ).eval()
+@pytest.fixture(params=["sigmoid", "lif"])
+def estimator(request):
+    return make_estimator(request.param)
+
+
+def make_estimator(neuron, num_layers=2):
+    more = {"detach_frames": False, "initial_weight": 0.1, "neuron": neuron}
+    estimator = WeightEstimator(16, d_model=8, num_layers=num_layers, num_heads=2, kernel_size=3, **more).eval()
     torch.nn.init.normal_(estimator.head.weight)
     return estimator
 
@@ -71,6 +75,23 @@ def test_a_stream_computes_what_the_whole_does(encoder, estimator, num_samples, 
     want_frames, want_weights = run(encoder, estimator, log_mel(samples), context)
     torch.testing.assert_close(frames, want_frames, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(weights, want_weights, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("chunks", [(19,), (1, 7, 11), (6, 6, 7)])
+@torch.no_grad()
+def test_leaky_neurons_forget_the_frames_that_come_again(chunks):
+    estimator, frames = make_estimator("lif", num_layers=0), torch.randn(2, 19, 16)
+
+    state, weights, first = estimator.init_state(2), [], 0
+    for size in chunks:
+        heard = frames[:, first : first + size + 3]
+        chunk, state = estimator.step(heard, state, None, ahead_frames=heard.shape[1] - size)
+        weights.append(chunk[:, :size])
+        first += size
+
+    want = estimator(frames, torch.tensor([19, 19]), Context())
+    torch.testing.assert_close(torch.cat(weights, 1), want, rtol=0, atol=0)
+    assert 0 < want.mean() < 1
 
 
 @torch.no_grad()
@@ -220,6 +241,25 @@ def test_before_training_every_frame_weighs_the_initial_weight():
     weights = estimator(torch.randn(2, 5, 16), torch.tensor([5, 3]), Context())
 
     torch.testing.assert_close(weights, torch.full((2, 5), 0.06))
+
+
+@pytest.mark.parametrize("initial_weight", [0.06, 0.2])
+@torch.no_grad()
+def test_before_training_leaky_neurons_fire_about_as_often_as_a_frame_is_to_weigh(initial_weight):
+    estimator = WeightEstimator(
+        16,
+        d_model=8,
+        num_layers=1,
+        num_heads=2,
+        kernel_size=3,
+        detach_frames=True,
+        initial_weight=initial_weight,
+        neuron="lif",
+    )
+
+    weights = estimator(torch.randn(2, 400, 16), torch.tensor([400, 400]), Context())
+
+    assert float(weights.mean()) == pytest.approx(initial_weight, rel=0.25)
 
 
 @pytest.mark.parametrize("detach_frames", [True, False])

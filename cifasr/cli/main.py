@@ -10,6 +10,7 @@ from cifasr.cli import bench, memory, prepare
 from cifasr.cli.align import align
 from cifasr.cli.energy import energy
 from cifasr.cli.evaluate import evaluate
+from cifasr.cli.lexicon import lexicon
 from cifasr.cli.memory import teach
 from cifasr.cli.pack import pack
 from cifasr.cli.train import train
@@ -17,7 +18,7 @@ from cifasr.cli.transcribe import transcribe
 from cifasr.cli.warm_start import warm_start
 from cifasr.errors import CifasrError
 
-COMMANDS = (warm_start, align, train, evaluate, energy, transcribe, teach, pack)
+COMMANDS = (warm_start, align, train, evaluate, energy, transcribe, teach, lexicon, pack)
 GROUPS = {"prepare": prepare.app, "bench": bench.app, "memory": memory.app}
 
 

@@ -4,6 +4,7 @@ All hypotheses of a segment have answered the same firings and have the same num
 the decoder. What they agree on is written; with a beam of one, greedy decoding, that is everything at once.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,11 +12,15 @@ import torch
 from torch import Tensor
 
 from cifasr.decoding.biasing import Biasing, Unbiased
+from cifasr.decoding.spelling import Spelling, no_word
 from cifasr.models.cif_asr import CifAsr
 from cifasr.nn.state import State, merged, scoped
 
 _MAX_UNASKED = 32
 """Tokens that the end of a segment may bring beyond the firings; more would be a decoder that does not stop."""
+
+_CANDIDATES = 12
+"""Tokens of each hypothesis whose spelling is looked at, at least."""
 
 _MAX_OPEN = 16
 """Tokens on which hypotheses may differ; the best hypothesis decides about older ones."""
@@ -49,6 +54,7 @@ class _Beam:
         confidences: (K, n) float64, the probability of each.
         pending: (K, p) int64, written into the hypotheses and not yet in the decoder's state.
         decoder_state: The decoder's, K streams.
+        unfinished: (K, W) uint8, the word that each is writing, see `Spelling`.
         biasing_state: That of what favours tokens, K rows each; empty without it.
     """
 
@@ -56,8 +62,17 @@ class _Beam:
     tokens: Tensor
     confidences: Tensor
     pending: Tensor
+    unfinished: Tensor
     decoder_state: State
     biasing_state: State
+
+    def rows(self, chosen: Tensor) -> "_Beam":
+        """Choose hypotheses, by number or by a mask."""
+        return _Beam(
+            **{name: value[chosen] for name, value in vars(self).items() if isinstance(value, Tensor)},
+            decoder_state={name: value[chosen] for name, value in self.decoder_state.items()},
+            biasing_state={name: value[chosen] for name, value in self.biasing_state.items()},
+        )
 
 
 class BeamWriter:
@@ -71,6 +86,7 @@ class BeamWriter:
         nothing_threshold: Probability of "nothing" above which nothing is written.
         beam_size: Hypotheses kept.
         biasing: Favours tokens.
+        spelling: Tells words from misspellings.
     """
 
     def __init__(
@@ -81,9 +97,13 @@ class BeamWriter:
         nothing_threshold: float,
         beam_size: int,
         biasing: Biasing | None = None,
+        spelling: Spelling | None = None,
     ) -> None:
         self._model = model
         self._biasing = biasing or Unbiased()
+        self._spelling = spelling
+        # A word that is spelled right may be far behind.
+        self._num_candidates = beam_size if spelling is None else max(beam_size, _CANDIDATES)
         self._nothing_threshold = nothing_threshold
         self._beam_size = beam_size
         self._window_frames = model.window_frames + chunk_frames
@@ -98,6 +118,7 @@ class BeamWriter:
             tokens=torch.zeros(1, 0, dtype=torch.int64),
             confidences=torch.zeros(1, 0, dtype=torch.float64),
             pending=torch.tensor([model.tokenizer.prompt_ids]),
+            unfinished=no_word(),
             decoder_state=model.decoder.init_state(),
             biasing_state=self._biasing.begin(),
         )
@@ -141,22 +162,41 @@ class BeamWriter:
         """Ask what a firing means."""
         self.num_firings += 1
         self._ask(firing)
+        self._write_agreed()
 
     def flush(self, last_frame: int) -> None:
-        """At the end of a segment ask on until "nothing", so that a firing that is missing loses nothing.
+        """At the end of a segment ask on for what firings missed, and write the likeliest hypothesis.
 
-        What lies ahead belongs to the next segment. Then the likeliest hypothesis is written.
+        What lies ahead belongs to the next segment.
 
         Args:
             last_frame: The segment's.
         """
         self._heard = self._memory
-        silence = torch.zeros(self._model.config.encoder.d_model)
         # Without a window there is nothing to hear but firings.
-        for _ in range(_MAX_UNASKED if self._model.window_frames else 0):
-            if not self._ask(Firing(silence, float(self.last_frame), last_frame)):
-                break
+        if self._model.window_frames:
+            self._ask_on(last_frame)
+        if self._spelling is not None:
+            ended = self._beam.log_probs + self._spelling.end(self._beam.unfinished)
+            self._beam = self._beam.rows(ended.argsort(descending=True))
         self._write(self._beam.tokens.shape[1])
+
+    def _ask_on(self, last_frame: int) -> None:
+        """Ask for tokens beyond the firings, and take the likeliest number of them: it may be less than were found."""
+        firing = Firing(torch.zeros(self._model.config.encoder.d_model), float(self.last_frame), last_frame)
+        best, likeliest, log_going_on = self._beam, -math.inf, 0.0
+        num_firings = len(self._firings)
+        for num_found in range(_MAX_UNASKED):
+            before = self._beam
+            found, nothing = self._ask(firing)
+            log_over = log_going_on + math.log(max(nothing, 1e-12))
+            if log_over > likeliest:
+                best, likeliest, num_best = before, log_over, num_found
+            log_going_on += math.log(max(1 - nothing, 1e-12))
+            if not found or log_going_on <= likeliest:
+                break
+        self._beam = best
+        del self._firings[num_firings + num_best :]
 
     def state(self) -> State:
         """Take the state out."""
@@ -185,11 +225,11 @@ class BeamWriter:
         self._firings = list(zip(written["starts"].tolist(), written["frames"].tolist(), strict=True))
         self.num_firings, self.num_calls = written["counts"].tolist()
 
-    def _ask(self, firing: Firing) -> bool:
+    def _ask(self, firing: Firing) -> tuple[bool, float]:
         """Ask the decoder for the next token.
 
         Returns:
-            Whether one was found; False for "nothing".
+            Whether one was found; how likely there is none.
         """
         self.num_calls += 1
         self._bound_history()
@@ -202,38 +242,48 @@ class BeamWriter:
         log_probs = torch.log_softmax(logits.double(), dim=-1)
         # First whether there is a token at all, then which: where many are possible, "nothing" may lead them all and
         # still be unlikely, and a decoder that stays silent there has nothing new to go on from.
-        weights = torch.softmax(beam.log_probs, dim=0)
-        if float(weights @ log_probs[:, nothing_id].exp()) > self._nothing_threshold:
-            return False  # the state stays as it was: "nothing" is not part of the history
+        nothing = float(torch.softmax(beam.log_probs, dim=0) @ log_probs[:, nothing_id].exp())
+        if nothing > self._nothing_threshold:
+            return False, nothing  # the state stays as it was: "nothing" is not part of the history
         log_probs[:, nothing_id] = -torch.inf
         bonus = self._biasing.bonus(beam.biasing_state, hidden).expand_as(log_probs)
-        total, place = (beam.log_probs[:, None] + log_probs + bonus).flatten().topk(self._beam_size)
-        parent, token = place // log_probs.shape[1], place % log_probs.shape[1]
+        parent, token, total = self._best(log_probs + bonus)
+        unfinished = beam.unfinished[parent]
         self._beam = _Beam(
             log_probs=total - total[0],
             tokens=torch.cat([beam.tokens[parent], token[:, None]], dim=1),
             confidences=torch.cat([beam.confidences[parent], log_probs[parent, token].exp()[:, None]], dim=1),
             pending=token[:, None],
+            unfinished=unfinished if self._spelling is None else self._spelling.follow(unfinished, token),
             decoder_state={name: value[parent] for name, value in state.items()},
             biasing_state=self._biasing.follow(beam.biasing_state, parent, token, bonus[parent, token]),
         )
         self._firings.append((firing.start_frame, firing.fire_frame))
-        self._write_agreed()
-        return True
+        return True, nothing
+
+    def _best(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose what hypotheses go on with.
+
+        Args:
+            scores: (K, V) float64, of tokens after each.
+
+        Returns:
+            parent, token: (beam_size,) int64.
+            total: (beam_size,) float64, of the hypotheses that they make, the best first.
+        """
+        num_candidates = min(self._num_candidates, scores.shape[1])
+        scores, tokens = scores.topk(num_candidates)
+        if self._spelling is not None:
+            scores = scores + self._spelling.score(self._beam.unfinished, tokens)
+        total, place = (self._beam.log_probs[:, None] + scores).flatten().topk(self._beam_size)
+        return place // num_candidates, tokens.flatten()[place], total
 
     def _write_agreed(self) -> None:
         """Write the tokens that all hypotheses share, and give up those that contradict the best about old ones."""
         beam = self._beam
         if (too_many := beam.tokens.shape[1] - _MAX_OPEN) > 0:
             kept = (beam.tokens[:, :too_many] == beam.tokens[0, :too_many]).all(1)
-            self._beam = beam = _Beam(
-                beam.log_probs[kept],
-                beam.tokens[kept],
-                beam.confidences[kept],
-                beam.pending[kept],
-                {name: value[kept] for name, value in beam.decoder_state.items()},
-                {name: value[kept] for name, value in beam.biasing_state.items()},
-            )
+            self._beam = beam = beam.rows(kept)
         agreed = (beam.tokens == beam.tokens[0]).all(0)
         self._write(int(agreed.long().cumprod(0).sum()))
 

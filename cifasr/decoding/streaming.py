@@ -13,6 +13,7 @@ from cifasr.decoding.biasing import Biasing
 from cifasr.decoding.endpoint import Endpointer, Observation
 from cifasr.decoding.features import FeatureStream
 from cifasr.decoding.result import Result, Segment
+from cifasr.decoding.spelling import Spelling
 from cifasr.decoding.words import words_of
 from cifasr.errors import AudioError, ConfigError, StateError
 from cifasr.models.cif_asr import CifAsr
@@ -45,6 +46,9 @@ class StreamingOptions(Config):
         320, ge=0, description="audio past a chunk that is heard with it, and again with the next; words wait for it"
     )
     beam_size: int = Field(1, ge=1, le=64, description="hypotheses kept; 1 is greedy decoding")
+    lexicon_weight: float = Field(
+        0.1, ge=0.0, description="say of the model's lexicon, if it has one, beside the decoder; 0: none"
+    )
     max_history_tokens: int = Field(
         128, ge=16, description="tokens the decoder looks back on, if it knows as many places"
     )
@@ -78,6 +82,8 @@ class StreamingRecognizer:
         self._options = options or StreamingOptions()
         self._endpointer = endpointer
         self._biasing = biasing
+        weight = self._options.lexicon_weight
+        self._spelling = Spelling(model.lexicon, model.tokenizer, weight) if model.lexicon and weight else None
         context = model.context(self._options.chunk_ms, self._options.left_context_ms)
         self._left_frames = context.left_frames
         self._ask_frames = context.chunk_frames
@@ -163,7 +169,13 @@ class StreamingRecognizer:
         assert self._ask_frames is not None
         max_history = min(options.max_history_tokens, model.config.decoder.max_tokens)
         self._writer = BeamWriter(
-            model, self._ask_frames, max_history, options.nothing_threshold, options.beam_size, self._biasing
+            model,
+            self._ask_frames,
+            max_history,
+            options.nothing_threshold,
+            options.beam_size,
+            self._biasing,
+            self._spelling,
         )
         self._num_frames = 0
         self._recent_weights = torch.zeros(0)

@@ -1,4 +1,7 @@
-"""One safetensors file holds a model: configuration, weights and tokenizer; checked when it is opened."""
+"""One safetensors file holds a model: configuration, weights and tokenizer; checked when it is opened.
+
+A list of words may lie beside it: `tiny.words.gz` beside `tiny.safetensors`.
+"""
 
 import base64
 import hashlib
@@ -15,10 +18,12 @@ from cifasr.config import parse_config
 from cifasr.errors import CheckpointError, ConfigError
 from cifasr.models.cif_asr import CifAsr, CifAsrConfig
 from cifasr.nn.int8 import round_rows
+from cifasr.text.lexicon import Lexicon
 from cifasr.text.tokenizer import Tokenizer
 
 FORMAT = "cifasr"
 FORMAT_VERSION = "1"
+LEXICON_SUFFIX = ".words.gz"
 _SCALE = ".scale"
 
 StorageDtype = Literal["float32", "float16", "int8"]
@@ -52,7 +57,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path) -> CifAsr:
-    """Open a model, in float32 and in evaluation mode.
+    """Open a model, in float32 and in evaluation mode, with the lexicon beside it if there is one.
 
     Raises:
         CheckpointError: The file is absent, is not a cifasr checkpoint, is of a later format, or is damaged.
@@ -68,6 +73,8 @@ def load_checkpoint(path: Path) -> CifAsr:
         model.load_state_dict(_restored(tensors))
     except RuntimeError as error:
         raise CheckpointError(f"{path}: its weights do not fit its configuration: {error}") from error
+    if (words := path.with_suffix(LEXICON_SUFFIX)).is_file():
+        model.lexicon = Lexicon.load(words)
     return model.eval()
 
 

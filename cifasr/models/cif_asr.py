@@ -13,9 +13,10 @@ from cifasr.nn.conformer import ConformerEncoder
 from cifasr.nn.context import Context
 from cifasr.nn.decoder import Decoder
 from cifasr.nn.encoder import Encoder
-from cifasr.nn.feed_forward import HiddenKind
+from cifasr.nn.feed_forward import HiddenKind, hidden_of
 from cifasr.nn.weight_estimator import WeightEstimator, WeightNeuron
 from cifasr.nn.whisper import WhisperEncoder
+from cifasr.text.lexicon import Lexicon
 from cifasr.text.tokenizer import Tokenizer
 
 
@@ -109,12 +110,16 @@ class CifAsr(nn.Module):
     Args:
         config: Shapes.
         tokenizer: Its text; the decoder has one output a piece.
+
+    Attributes:
+        lexicon: Words that it shall prefer to misspellings; None where none came with it.
     """
 
     def __init__(self, config: CifAsrConfig, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
+        self.lexicon: Lexicon | None = None
         self.encoder = build_encoder(config.encoder)
         estimator = config.estimator
         self.estimator = WeightEstimator(
@@ -206,7 +211,7 @@ class CifAsr(nn.Module):
 def build_encoder(config: EncoderConfig) -> Encoder:
     """Build the encoder that a configuration names."""
     sizes = (config.num_layers, config.d_model, config.num_heads, config.d_ff)
-    hidden, spike_steps = config.feed_forward, config.spike_steps
+    hidden = hidden_of(config.feed_forward, config.spike_steps)
     if config.kind == "whisper":
-        return WhisperEncoder(*sizes, hidden=hidden, spike_steps=spike_steps)
-    return ConformerEncoder(*sizes, config.kernel_size, hidden=hidden, spike_steps=spike_steps)
+        return WhisperEncoder(*sizes, hidden=hidden)
+    return ConformerEncoder(*sizes, config.kernel_size, hidden=hidden)

@@ -36,14 +36,14 @@ class Script:
         return probabilities.log(), {"0.keys": history}
 
 
-def writer(table, beam_size, *, nothing_threshold=0.5, max_history=100):
+def writer(table, beam_size, *, nothing_threshold=0.5, max_history=100, spelling=None):
     model = SimpleNamespace(
         window_frames=50,
         config=SimpleNamespace(encoder=SimpleNamespace(d_model=2)),
         tokenizer=SimpleNamespace(nothing_id=NOTHING, start_id=2, prompt_ids=[PROMPT]),
         decoder=Script(table),
     )
-    return BeamWriter(model, 8, max_history, nothing_threshold, beam_size)
+    return BeamWriter(model, 8, max_history, nothing_threshold, beam_size, spelling=spelling)
 
 
 def fire(writer, *frames):
@@ -130,3 +130,57 @@ def test_a_long_history_is_cut_alike_for_every_hypothesis():
     assert {history for history in seen if len(history) == 2} >= {(C, C)}
     assert len(wide.start_frames) == len(wide.token_ids)
     assert wide.last_frame == 13
+
+
+@pytest.mark.parametrize(
+    ("nothing", "expected"),
+    [
+        ([0.3, 0.9], [A]),  # one token: 0.7 * 0.9
+        ([0.45] * 40, []),  # a decoder that would repeat itself for ever: 0.45, 0.55 * 0.45, ...
+        ([0.1, 0.4, 0.1, 0.9], [A, A, A]),  # 0.1, 0.36, 0.05, 0.44
+        ([0.1, 0.45, 0.4, 0.45, 0.4], [A]),  # 0.1, 0.41, 0.2, ...
+    ],
+)
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_the_end_brings_the_likeliest_number_of_tokens_that_no_firing_told(nothing, expected, beam_size):
+    table = {(A,) * place: {NOTHING: each, A: 1 - each} for place, each in enumerate(nothing)}
+    each = writer(table, beam_size)
+
+    each.flush(9)
+
+    assert each.token_ids == expected
+    assert (each.start_frames, each.fire_frames) == ([0.0] * len(expected), [9] * len(expected))
+
+
+class FavoursC:
+    """Wants C after B, and a text that does not end in B."""
+
+    def score(self, unfinished, tokens):
+        return torch.where((unfinished[:, :1] == B) & (tokens == C), 3.0, 0.0).double()
+
+    def follow(self, unfinished, tokens):
+        return tokens[:, None].to(torch.uint8).expand(-1, unfinished.shape[1])
+
+    def end(self, unfinished):
+        return torch.where(unfinished[:, 0] == B, -3.0, 0.0).double()
+
+
+@pytest.mark.parametrize(("spelling", "expected"), [(None, [A, A]), (FavoursC(), [B, C])])
+def test_spelling_has_a_say_in_what_follows(spelling, expected):
+    table = {(): {A: 0.6, B: 0.4}, (A,): {A: 0.9}, (B,): {A: 0.7, C: 0.3}}
+    wide = writer(table | {end: {NOTHING: 0.9} for end in [(A, A), (B, A), (B, C)]}, 2, spelling=spelling)
+
+    fire(wide, 1, 2)
+    wide.flush(3)
+
+    assert wide.token_ids == expected
+
+
+@pytest.mark.parametrize(("spelling", "expected"), [(None, [B]), (FavoursC(), [A])])
+def test_spelling_has_a_say_in_how_a_text_ends(spelling, expected):
+    wide = writer({(): {A: 0.4, B: 0.6}, (A,): {NOTHING: 0.9}, (B,): {NOTHING: 0.9}}, 2, spelling=spelling)
+
+    fire(wide, 1)
+    wide.flush(3)
+
+    assert wide.token_ids == expected

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from cifasr.errors import CheckpointError, ConfigError
 from cifasr.models import checkpoint
 from cifasr.models.checkpoint import content_version, load_checkpoint, read_notes, save_checkpoint
+from cifasr.text.lexicon import Lexicon
 
 
 @pytest.fixture
@@ -228,3 +229,15 @@ def test_a_version_is_that_of_the_content_whatever_the_name(tiny_model, tmp_path
 
     assert first == copied != other
     assert len(first) == 12
+
+
+def test_a_lexicon_beside_a_checkpoint_comes_with_it(tiny_model, tmp_path):
+    save_checkpoint(tiny_model(), tmp_path / "a.b.safetensors")
+    alone = load_checkpoint(tmp_path / "a.b.safetensors")
+    Lexicon({"word": 2}, 1).save(tmp_path / "a.b.words.gz")
+
+    together = load_checkpoint(tmp_path / "a.b.safetensors")
+
+    assert alone.lexicon is None
+    assert together.lexicon is not None
+    assert "word" in together.lexicon

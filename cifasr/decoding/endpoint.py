@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from cifasr.config import Config
+from cifasr.decoding.endpoint_config import EndpointConfig
 from cifasr.nn.state import State
 
 _SILENCE_WEIGHT = 0.3
@@ -65,14 +64,6 @@ class Scorer(Protocol):
 
     def score(self, observation: Observation, state: State) -> tuple[Tensor, State]:
         """Score all n frames; the state after those that do not lie ahead."""
-
-
-class EndpointConfig(Config):
-    """Limits of the trailing-silence rule, in seconds."""
-
-    trailing_silence_s: float = Field(1.2, gt=0.0, description="ends a segment that has text")
-    initial_silence_s: float = Field(5.0, gt=0.0, description="restarts one that has none")
-    max_utterance_s: float = Field(30.0, gt=0.0, description="ends any segment")
 
 
 class Silence:

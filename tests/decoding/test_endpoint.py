@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from cifasr.config import parse_config
-from cifasr.decoding.endpoint import EndpointConfig, Observation, Silence, TrailingSilence
+from cifasr.decoding.endpoint import Observation, Silence, TrailingSilence
+from cifasr.decoding.endpoint_config import EndpointConfig
 from cifasr.errors import ConfigError
 
 FRAME_S = 0.02

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from cifasr.decoding.endpoint import EndpointConfig, Silence, TrailingSilence
+from cifasr.decoding.endpoint import Silence, TrailingSilence
+from cifasr.decoding.endpoint_config import EndpointConfig
 from cifasr.decoding.result import Result
 from cifasr.decoding.streaming import StreamingOptions, StreamingRecognizer, transcribe
 from cifasr.errors import AudioError, ConfigError, StateError

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from cifasr.audio.fbank import NUM_MELS
 from cifasr.nn.attention import MultiHeadAttention
 from cifasr.nn.encoder import Encoder, EncoderBlock
-from cifasr.nn.feed_forward import HiddenKind, hidden_activation
+from cifasr.nn.feed_forward import Hidden
 from cifasr.nn.state import State, keep_left
 from cifasr.nn.subsampling import Subsampling
 
@@ -48,22 +48,14 @@ class ConformerBlock(EncoderBlock):
     Attention is rotary: places count only as distances, so that a stream may last for days.
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        num_heads: int,
-        d_ff: int,
-        kernel_size: int,
-        hidden: HiddenKind = "dense",
-        spike_steps: int = 4,
-    ) -> None:
+    def __init__(self, d_model: int, num_heads: int, d_ff: int, kernel_size: int, hidden: Hidden | None = None) -> None:
         super().__init__()
-        self.first_feed_forward = _feed_forward(d_model, d_ff, hidden, spike_steps)
+        self.first_feed_forward = _feed_forward(d_model, d_ff, hidden)
         self.attention_norm = nn.LayerNorm(d_model)
         self.attention = MultiHeadAttention(d_model, num_heads, rotary=True)
         self.convolution_norm = nn.LayerNorm(d_model)
         self.convolution = CausalConvolution(d_model, kernel_size)
-        self.second_feed_forward = _feed_forward(d_model, d_ff, hidden, spike_steps)
+        self.second_feed_forward = _feed_forward(d_model, d_ff, hidden)
         self.norm = nn.LayerNorm(d_model)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -106,14 +98,13 @@ class ConformerEncoder(Encoder):
         d_ff: int,
         kernel_size: int,
         *,
-        hidden: HiddenKind = "dense",
-        spike_steps: int = 4,
+        hidden: Hidden | None = None,
     ) -> None:
         super().__init__()
         self.d_model = d_model
         self.subsample = Subsampling(NUM_MELS, d_model)
         self.blocks = nn.ModuleList(
-            ConformerBlock(d_model, num_heads, d_ff, kernel_size, hidden, spike_steps) for _ in range(num_layers)
+            ConformerBlock(d_model, num_heads, d_ff, kernel_size, hidden) for _ in range(num_layers)
         )
         self.final_norm = nn.Identity()  # a block ends with a norm of its own
 
@@ -123,6 +114,6 @@ class ConformerEncoder(Encoder):
         return output
 
 
-def _feed_forward(d_model: int, d_ff: int, hidden: HiddenKind, spike_steps: int) -> nn.Sequential:
-    activation = hidden_activation(hidden, nn.SiLU(), d_ff, spike_steps)
+def _feed_forward(d_model: int, d_ff: int, hidden: Hidden | None) -> nn.Sequential:
+    activation = nn.SiLU() if hidden is None else hidden(d_ff)
     return nn.Sequential(nn.LayerNorm(d_model), nn.Linear(d_model, d_ff), activation, nn.Linear(d_ff, d_model))

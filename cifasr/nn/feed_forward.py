@@ -1,5 +1,7 @@
 """What stands between the two linear layers of an encoder's feed-forward."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -7,17 +9,17 @@ from torch import nn
 from cifasr.spiking.activation import SpikeCount, ThresholdedReLU
 
 HiddenKind = Literal["dense", "relu", "spiking"]
+Hidden = Callable[[int], nn.Module]
+"""Makes the hidden layer of a width; None in its place is the smooth activation of the encoder's paper."""
 
 
-def hidden_activation(kind: HiddenKind, smooth: nn.Module, d_ff: int, spike_steps: int) -> nn.Module:
-    """Make the hidden activation of a feed-forward.
+def hidden_of(kind: HiddenKind, spike_steps: int) -> Hidden | None:
+    """Choose the hidden layer that a configuration names.
 
     Args:
-        kind: "dense" is ``smooth``; the others are of ``cifasr.spiking.activation``.
-        smooth: What the encoder's paper has there.
-        d_ff: Its width.
+        kind: "dense" is the smooth one; the others are of ``cifasr.spiking.activation``.
         spike_steps: Steps a frame, for "spiking".
     """
     if kind == "spiking":
-        return SpikeCount(d_ff, spike_steps)
-    return ThresholdedReLU(d_ff) if kind == "relu" else smooth
+        return partial(SpikeCount, num_steps=spike_steps)
+    return ThresholdedReLU if kind == "relu" else None

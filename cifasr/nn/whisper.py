@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cifasr.audio.fbank import NUM_MELS
 from cifasr.nn.attention import MultiHeadAttention
 from cifasr.nn.encoder import Encoder, EncoderBlock
-from cifasr.nn.feed_forward import HiddenKind, hidden_activation
+from cifasr.nn.feed_forward import Hidden
 from cifasr.nn.state import State
 
 NUM_POSITIONS = 1500
@@ -19,12 +19,12 @@ NUM_POSITIONS = 1500
 class WhisperBlock(EncoderBlock):
     """Pre-norm self-attention and feed-forward (arXiv:2212.04356, section 2.2)."""
 
-    def __init__(self, d_model: int, num_heads: int, d_ff: int, hidden: HiddenKind, spike_steps: int) -> None:
+    def __init__(self, d_model: int, num_heads: int, d_ff: int, hidden: Hidden | None) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(d_model)
         self.attention = MultiHeadAttention(d_model, num_heads)
         self.feed_forward_norm = nn.LayerNorm(d_model)
-        activation = hidden_activation(hidden, nn.GELU(), d_ff, spike_steps)
+        activation = nn.GELU() if hidden is None else hidden(d_ff)
         self.feed_forward = nn.Sequential(nn.Linear(d_model, d_ff), activation, nn.Linear(d_ff, d_model))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -57,23 +57,14 @@ class WhisperEncoder(Encoder):
     right_feats = 1
 
     def __init__(
-        self,
-        num_layers: int,
-        d_model: int,
-        num_heads: int,
-        d_ff: int,
-        *,
-        hidden: HiddenKind = "dense",
-        spike_steps: int = 4,
+        self, num_layers: int, d_model: int, num_heads: int, d_ff: int, *, hidden: Hidden | None = None
     ) -> None:
         super().__init__()
         self.d_model = d_model
         self.conv1 = nn.Conv1d(NUM_MELS, d_model, kernel_size=3)
         self.conv2 = nn.Conv1d(d_model, d_model, kernel_size=3, stride=2)
         self.register_buffer("positions", sinusoids(NUM_POSITIONS, d_model))
-        self.blocks = nn.ModuleList(
-            WhisperBlock(d_model, num_heads, d_ff, hidden, spike_steps) for _ in range(num_layers)
-        )
+        self.blocks = nn.ModuleList(WhisperBlock(d_model, num_heads, d_ff, hidden) for _ in range(num_layers))
         self.final_norm = nn.LayerNorm(d_model)
 
     def embed(self, feats: Tensor, first_frame: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from cifasr.audio.fbank import SILENCE_FEATURE, log_mel
 from cifasr.decoding.features import FeatureStream
 from cifasr.nn.conformer import ConformerEncoder
 from cifasr.nn.context import Context, attention_mask
+from cifasr.nn.feed_forward import hidden_of
 from cifasr.nn.subsampling import Subsampling
 from cifasr.nn.weight_estimator import WeightEstimator
 from cifasr.nn.whisper import NUM_POSITIONS, WhisperEncoder, sinusoids
@@ -16,7 +17,7 @@ ENCODERS = {"conformer": (ConformerEncoder, {"kernel_size": 4}), "whisper": (Whi
 def encoder(request):
     hidden, _, name = request.param.rpartition(" ")
     kind, more = ENCODERS[name]
-    return kind(num_layers=2, d_model=16, num_heads=2, d_ff=32, hidden=hidden or "dense", **more).eval()
+    return kind(num_layers=2, d_model=16, num_heads=2, d_ff=32, hidden=hidden_of(hidden or "dense", 4), **more).eval()
 
 
 @pytest.fixture(params=["sigmoid", "lif"])

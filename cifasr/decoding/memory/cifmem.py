@@ -65,10 +65,8 @@ def load_memory(path: Path, model: CifAsr, version: str) -> WordMemory:
     found = metadata.get("format"), metadata.get("format_version")
     if found != (_FORMAT, _FORMAT_VERSION):
         raise CheckpointError(f"{path}: wanted format {_FORMAT} {_FORMAT_VERSION}, got {found[0]} {found[1]}")
-    if metadata["model_version"] != version:
-        raise CheckpointError(
-            f"{path}: was taught to model {metadata['model_version']}, this one is {version}; teach its words anew"
-        )
+    if (taught := metadata.get("model_version")) != version:
+        raise CheckpointError(f"{path}: was taught to model {taught}, this one is {version}; teach its words anew")
     try:
         memory = WordMemory(model, version, Backend(metadata["backend"]))
         phrases = [Phrase(**p | {"token_ids": tuple(p["token_ids"])}) for p in json.loads(metadata["phrases"])]

@@ -22,6 +22,7 @@ from cifasr.decoding.memory.associative import (
     Mushroom,
     NearestNeighbour,
 )
+from cifasr.decoding.memory.limits import MAX_LESSON_S, MAX_LESSONS, MAX_PHRASES, MAX_TOKENS
 from cifasr.decoding.memory.marked_text import MarkedPhrase, marked_phrases
 from cifasr.decoding.memory.phrase_bias import PhraseBias
 from cifasr.decoding.streaming import StreamingOptions, StreamingRecognizer, transcribe
@@ -30,20 +31,10 @@ from cifasr.models.cif_asr import CifAsr
 from cifasr.nn.state import State
 from cifasr.text.normalize import normalize_for_wer
 
-MAX_PHRASES = 5000
-"""Phrases of one memory."""
-
-MAX_TOKENS = 24
-"""Tokens of one phrase."""
-
-MAX_LESSONS = 8
-"""Recordings of one phrase; a further one takes the place of the oldest."""
-
-MAX_LESSON_S = 30
-"""Seconds of one recording."""
-
-_SURE_OF_NOTHING = 0.9
-"""Probability of "nothing" at which a firing in a lesson is no token; a lesson is known to hold its text."""
+_SURE_OF_NOTHING = (0.9, 0.999)
+"""Probability of "nothing" at which a firing in a lesson is no token: a lesson is known to hold its text. The second is
+for one that does not hold it by the first: a name's last letters may be silent.
+"""
 
 _CAUTION = 0.05
 """Step by which a phrase that was written and not said becomes harder to recognise."""
@@ -84,10 +75,10 @@ class Strength(Config):
 
 
 STRENGTHS: Mapping[Backend, Strength] = {
-    Backend.nearest: Strength(least_score=0.7, boost=6.0),
-    Backend.mushroom: Strength(least_score=0.4, boost=6.0),
-    Backend.hebbian: Strength(least_score=0.5, boost=6.0),
-    Backend.hopfield: Strength(least_score=0.5, boost=6.0),
+    Backend.nearest: Strength(least_score=0.7, boost=8.0),
+    Backend.mushroom: Strength(least_score=0.3, boost=6.0),
+    Backend.hebbian: Strength(least_score=0.4, boost=8.0),
+    Backend.hopfield: Strength(least_score=0.7, boost=8.0),
     Backend.boosting: Strength(least_score=0.5, boost=2.0),
 }
 """Set on other names and speakers than those of the table in `cifasr/cerebellum/README.md`."""
@@ -108,6 +99,17 @@ class Phrase:
     token_ids: tuple[int, ...]
     num_lessons: int = 0
     caution: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What one recording has to teach.
+
+    Attributes:
+        parts: Each phrase with the keys of its tokens, (U, D) of length 1.
+    """
+
+    parts: tuple[tuple[MarkedPhrase, Tensor], ...]
 
 
 class WordMemory:
@@ -146,7 +148,6 @@ class WordMemory:
         """Size of what is remembered of the keys."""
         return sum(tensor.nbytes for tensor in self._state.values())
 
-    @torch.no_grad()
     def teach(self, samples: Samples, text: str) -> tuple[Phrase, ...]:
         """Learn from one recording.
 
@@ -162,12 +163,30 @@ class WordMemory:
             ConfigError: The text cannot be learnt, or the memory is full.
             AudioError: The recording is too long, or holds less than the text.
         """
+        return self.learn(self.hear(samples, text))
+
+    @torch.no_grad()
+    def hear(self, samples: Samples, text: str) -> Lesson:
+        """Make a recording into what can be learnt of it, which any memory of the same model takes; see `teach`."""
         token_ids, phrases = marked_phrases(self._model.tokenizer, text)
-        self._check(phrases)
-        keys = self._keys(self._hear(samples, token_ids))
         for phrase in phrases:
-            self._learn(phrase, keys[phrase.first : phrase.first + len(phrase.token_ids)])
-        return tuple(self._phrases[text] for text in dict.fromkeys(phrase.text for phrase in phrases))
+            if len(phrase.token_ids) > MAX_TOKENS:
+                raise ConfigError(f"text: wanted at most {MAX_TOKENS} tokens a phrase, got {len(phrase.token_ids)}")
+        keys = self._keys(self._dictate(samples, token_ids))
+        return Lesson(tuple((p, keys[p.first : p.first + len(p.token_ids)]) for p in phrases))
+
+    def learn(self, lesson: Lesson) -> tuple[Phrase, ...]:
+        """Learn what was heard.
+
+        Raises:
+            ConfigError: The memory is full.
+        """
+        names = dict.fromkeys(phrase.text for phrase, _ in lesson.parts)
+        if len(self._phrases.keys() | names.keys()) > MAX_PHRASES:
+            raise ConfigError(f"memory: wanted at most {MAX_PHRASES} phrases, forget some first")
+        for phrase, keys in lesson.parts:
+            self._learn(phrase, keys)
+        return tuple(self._phrases[name] for name in names)
 
     def correct(self, samples: Samples, text: str) -> tuple[Phrase, ...]:
         """Learn from a recording in which taught phrases are written more often than they are said.
@@ -229,18 +248,19 @@ class WordMemory:
         self._state, self._lessons = state, list(lessons)
         self._phrases = {phrase.text: phrase for phrase in phrases}
 
-    def _hear(self, samples: Samples, token_ids: list[int]) -> Tensor:
+    def _dictate(self, samples: Samples, token_ids: list[int]) -> Tensor:
         """Make the decoder write a text while it hears it: (U, D), what each token was read from."""
         self._check_length(samples)
-        dictation = Dictation(token_ids, self._model.tokenizer.vocab_size)
-        options = StreamingOptions(nothing_threshold=_SURE_OF_NOTHING)
-        recognizer = StreamingRecognizer(self._model, options, biasing=dictation)
-        recognizer.accept_waveform(samples)
-        recognizer.input_finished()
-        if len(dictation.hidden) < len(token_ids):
-            heard = self._model.tokenizer.decode(token_ids[: len(dictation.hidden)])
-            raise AudioError(f"samples: wanted a recording of all of the text, heard no more than {heard!r}")
-        return torch.stack(dictation.hidden)
+        for threshold in _SURE_OF_NOTHING:
+            dictation = Dictation(token_ids, self._model.tokenizer.vocab_size)
+            options = StreamingOptions(nothing_threshold=threshold)
+            recognizer = StreamingRecognizer(self._model, options, biasing=dictation)
+            recognizer.accept_waveform(samples)
+            recognizer.input_finished()
+            if len(dictation.hidden) == len(token_ids):
+                return torch.stack(dictation.hidden)
+        heard = self._model.tokenizer.decode(token_ids[: len(dictation.hidden)])
+        raise AudioError(f"samples: wanted a recording of all of the text, heard no more than {heard!r}")
 
     def _keys(self, hidden: Tensor) -> Tensor:
         """Turn what tokens are read from into keys: what the output layer sees, at length 1."""
@@ -268,13 +288,6 @@ class WordMemory:
         written = _words(" ".join(segment.text for segment in segments))
         said = _words(text)
         return [p for p in self.phrases if written.count(_words(p.text)) > said.count(_words(p.text))]
-
-    def _check(self, phrases: list[MarkedPhrase]) -> None:
-        for phrase in phrases:
-            if len(phrase.token_ids) > MAX_TOKENS:
-                raise ConfigError(f"text: wanted at most {MAX_TOKENS} tokens a phrase, got {len(phrase.token_ids)}")
-        if len(self._phrases.keys() | {phrase.text for phrase in phrases}) > MAX_PHRASES:
-            raise ConfigError(f"memory: wanted at most {MAX_PHRASES} phrases, forget some first")
 
     def _check_length(self, samples: Samples) -> None:
         if len(samples) > MAX_LESSON_S * SAMPLE_RATE_HZ:

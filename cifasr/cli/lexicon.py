@@ -10,18 +10,18 @@ from cifasr.cli.output import print_json
 from cifasr.cli.progress import progress_bar
 from cifasr.errors import ConfigError
 from cifasr.models.checkpoint import LEXICON_SUFFIX
-from cifasr.text.lexicon import Lexicon
+from cifasr.text.lexicon import Lexicon, count_words
 
 
 def lexicon(
-    texts: Annotated[list[Path], typer.Argument(help="Plain text in UTF-8, in whatever case.")],
+    texts: Annotated[list[Path], typer.Argument(help="Plain text in UTF-8, a sentence a line, in whatever case.")],
     model: Annotated[Path, typer.Option(help="Checkpoint beside which the words shall lie.")],
 ) -> None:
-    """Count the words of a text, so that a model prefers them to misspellings."""
+    """Count the words of a text, so that a model prefers them to misspellings, and what often stands together."""
     for path in texts:
         if not path.is_file():
             raise ConfigError(f"{path}: wanted a text file, found none")
-    found = Lexicon.from_text(_lines(texts))
+    found = Lexicon(count_words(_lines(texts)))
     out = model.with_suffix(LEXICON_SUFFIX)
     found.save(out)
     print_json({"lexicon": str(out), "words": len(found), "bytes": out.stat().st_size})

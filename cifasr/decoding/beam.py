@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cifasr.decoding.biasing import Biasing, Unbiased
-from cifasr.decoding.spelling import Spelling, no_word
+from cifasr.decoding.spelling import Spelling, nothing_written
 from cifasr.models.cif_asr import CifAsr
 from cifasr.nn.state import State, merged, scoped
 
@@ -54,7 +54,7 @@ class _Beam:
         confidences: (K, n) float64, the probability of each.
         pending: (K, p) int64, written into the hypotheses and not yet in the decoder's state.
         decoder_state: The decoder's, K streams.
-        unfinished: (K, W) uint8, the word that each is writing, see `Spelling`.
+        writing: (K, W) uint8, the last words of each, see `Spelling`.
         biasing_state: That of what favours tokens, K rows each; empty without it.
     """
 
@@ -62,7 +62,7 @@ class _Beam:
     tokens: Tensor
     confidences: Tensor
     pending: Tensor
-    unfinished: Tensor
+    writing: Tensor
     decoder_state: State
     biasing_state: State
 
@@ -118,7 +118,7 @@ class BeamWriter:
             tokens=torch.zeros(1, 0, dtype=torch.int64),
             confidences=torch.zeros(1, 0, dtype=torch.float64),
             pending=torch.tensor([model.tokenizer.prompt_ids]),
-            unfinished=no_word(),
+            writing=nothing_written(),
             decoder_state=model.decoder.init_state(),
             biasing_state=self._biasing.begin(),
         )
@@ -177,7 +177,7 @@ class BeamWriter:
         if self._model.window_frames:
             self._ask_on(last_frame)
         if self._spelling is not None:
-            ended = self._beam.log_probs + self._spelling.end(self._beam.unfinished)
+            ended = self._beam.log_probs + self._spelling.end(self._beam.writing)
             self._beam = self._beam.rows(ended.argsort(descending=True))
         self._write(self._beam.tokens.shape[1])
 
@@ -248,13 +248,13 @@ class BeamWriter:
         log_probs[:, nothing_id] = -torch.inf
         bonus = self._biasing.bonus(beam.biasing_state, hidden).expand_as(log_probs)
         parent, token, total = self._best(log_probs + bonus)
-        unfinished = beam.unfinished[parent]
+        writing = beam.writing[parent]
         self._beam = _Beam(
             log_probs=total - total[0],
             tokens=torch.cat([beam.tokens[parent], token[:, None]], dim=1),
             confidences=torch.cat([beam.confidences[parent], log_probs[parent, token].exp()[:, None]], dim=1),
             pending=token[:, None],
-            unfinished=unfinished if self._spelling is None else self._spelling.follow(unfinished, token),
+            writing=writing if self._spelling is None else self._spelling.follow(writing, token),
             decoder_state={name: value[parent] for name, value in state.items()},
             biasing_state=self._biasing.follow(beam.biasing_state, parent, token, bonus[parent, token]),
         )
@@ -274,7 +274,7 @@ class BeamWriter:
         num_candidates = min(self._num_candidates, scores.shape[1])
         scores, tokens = scores.topk(num_candidates)
         if self._spelling is not None:
-            scores = scores + self._spelling.score(self._beam.unfinished, tokens)
+            scores = scores + self._spelling.score(self._beam.writing, tokens)
         total, place = (self._beam.log_probs[:, None] + scores).flatten().topk(self._beam_size)
         return place // num_candidates, tokens.flatten()[place], total
 

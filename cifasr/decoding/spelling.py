@@ -1,5 +1,7 @@
 """What a lexicon says of hypotheses while they are written, a piece of a word at a time."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -15,8 +17,8 @@ _APOSTROPHES = "'\u2019"
 class Spelling:
     """Scores words by a lexicon: a begun word by all words that begin so, a finished one by itself.
 
-    Each piece gets the difference that it makes, so that a word gets the logarithm of its probability in all, and a
-    misspelling is noticed at the letter at which it stops to be a word's beginning.
+    Each piece gets the difference that it makes, so that a word gets in all the logarithm of its probability after the
+    word before, and a misspelling is noticed at the letter at which it stops to be a word's beginning.
 
     Args:
         lexicon: The words.
@@ -29,59 +31,59 @@ class Spelling:
         self._tokenizer = tokenizer
         self._weight = weight
 
-    def score(self, unfinished: Tensor, tokens: Tensor) -> Tensor:
+    def score(self, writing: Tensor, tokens: Tensor) -> Tensor:
         """Score tokens.
 
         Args:
-            unfinished: (K, `_MAX_BYTES`) uint8, see `no_word`.
+            writing: (K, `_MAX_BYTES`) uint8, see `nothing_written`.
             tokens: (K, n) int64, what may come next.
 
         Returns:
             (K, n) float64, what each token adds.
         """
         rows = [
-            [self._gain(word, token) for token in row]
-            for word, row in zip(map(_text, unfinished), tokens.tolist(), strict=True)
+            [self._gain(text, self._tokenizer.piece_text(token)) for token in row]
+            for text, row in zip(map(_text, writing), tokens.tolist(), strict=True)
         ]
         return self._weight * torch.tensor(rows, dtype=torch.float64)
 
-    def end(self, unfinished: Tensor) -> Tensor:
+    def end(self, writing: Tensor) -> Tensor:
         """Score the end of the text: (K,) float64, what ending the last word adds."""
-        ends = [self._end(word) for word in map(_text, unfinished)]
-        return self._weight * torch.tensor(ends, dtype=torch.float64)
+        return self._weight * torch.tensor([self._gain(text, " ") for text in map(_text, writing)], dtype=torch.float64)
 
-    def follow(self, unfinished: Tensor, tokens: Tensor) -> Tensor:
-        """Append a token, (K,), to each unfinished word."""
-        words = [
-            _pieces(word + self._tokenizer.piece_text(token))[-1]
-            for word, token in zip(map(_text, unfinished), tokens.tolist(), strict=True)
+    def follow(self, writing: Tensor, tokens: Tensor) -> Tensor:
+        """Append a token, (K,), to what each hypothesis is writing."""
+        texts = [
+            " ".join(_words(text, self._tokenizer.piece_text(token))[-2:])
+            for text, token in zip(map(_text, writing), tokens.tolist(), strict=True)
         ]
-        return torch.stack([_bytes(word) for word in words])
+        return torch.stack([_bytes(text) for text in texts])
 
-    def _gain(self, word: str, token: int) -> float:
-        *finished, begun = _pieces(word + self._tokenizer.piece_text(token))
-        ends = sum(self._lexicon.log_word(each) for each in (piece.strip("'") for piece in finished) if each)
-        return ends + self._lexicon.log_prefix(begun) - self._lexicon.log_prefix(word)
-
-    def _end(self, word: str) -> float:
-        bare = word.strip("'")
-        return self._lexicon.log_word(bare) - self._lexicon.log_prefix(word) if bare else 0.0
+    def _gain(self, text: str, piece: str) -> float:
+        *finished, begun = _words(text, piece)
+        ended = sum(self._lexicon.log_word(word, before or None) for before, word in pairwise(finished))
+        return ended + self._lexicon.log_prefix(begun) - self._lexicon.log_prefix(text.partition(" ")[2])
 
 
-def no_word() -> Tensor:
-    """Begin a text: (1, `_MAX_BYTES`) uint8, the letters of a word that is not finished, in UTF-8, zeros behind."""
+def nothing_written() -> Tensor:
+    """Begin a text: (1, `_MAX_BYTES`) uint8 of UTF-8, zeros behind: the word before, a space, and the one begun."""
     return torch.zeros(1, _MAX_BYTES, dtype=torch.uint8)
 
 
-def _pieces(text: str) -> list[str]:
-    """Cut a text where a word ends; the last piece is not finished, and may be empty."""
-    letters = (char if char.isalpha() else "'" if char in _APOSTROPHES else " " for char in text.lower())
-    return "".join(letters).lstrip("'").split(" ")
+def _words(text: str, piece: str) -> list[str]:
+    """Append a piece to a text, of a word before and one begun; give the one before, those that ended, and one begun.
+
+    Where there is none before, or nothing is begun, it is empty.
+    """
+    before, _, begun = text.partition(" ")
+    letters = (char if char.isalpha() else "'" if char in _APOSTROPHES else " " for char in (begun + piece).lower())
+    *ended, begun = "".join(letters).split(" ")
+    return [before, *filter(None, (word.strip("'") for word in ended)), begun.lstrip("'")]
 
 
-def _text(unfinished: Tensor) -> str:
-    return bytes(unfinished.tolist()).rstrip(b"\0").decode(errors="ignore")
+def _text(writing: Tensor) -> str:
+    return bytes(writing.tolist()).rstrip(b"\0").decode(errors="ignore")
 
 
-def _bytes(word: str) -> Tensor:
-    return torch.frombuffer(bytearray(word.encode()[:_MAX_BYTES].ljust(_MAX_BYTES, b"\0")), dtype=torch.uint8)
+def _bytes(text: str) -> Tensor:
+    return torch.frombuffer(bytearray(text.encode()[:_MAX_BYTES].ljust(_MAX_BYTES, b"\0")), dtype=torch.uint8)

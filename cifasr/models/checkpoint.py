@@ -1,6 +1,6 @@
 """One safetensors file holds a model: configuration, weights and tokenizer; checked when it is opened.
 
-A list of words may lie beside it: `tiny.words.gz` beside `tiny.safetensors`.
+A list of words may lie beside it: `tiny.words.safetensors` beside `tiny.safetensors`.
 """
 
 import base64
@@ -23,7 +23,7 @@ from cifasr.text.tokenizer import Tokenizer
 
 FORMAT = "cifasr"
 FORMAT_VERSION = "1"
-LEXICON_SUFFIX = ".words.gz"
+LEXICON_SUFFIX = ".words.safetensors"
 _SCALE = ".scale"
 
 StorageDtype = Literal["float32", "float16", "int8"]

@@ -17,9 +17,8 @@ from cifasr.decoding.endpoint import Endpointer, TrailingSilence
 from cifasr.decoding.result import Segment
 from cifasr.decoding.streaming import StreamingOptions, StreamingRecognizer, transcribe
 from cifasr.metrics.wer import ErrorCounts, count_errors
-from cifasr.models.checkpoint import load_checkpoint
 from cifasr.models.cif_asr import CifAsr
-from cifasr.models.pretrained import PRETRAINED_PATH
+from cifasr.models.pretrained import PRETRAINED_PATH, load_model
 from cifasr.text.normalize import normalize_for_wer
 
 _MINUTE = 60 * SAMPLE_RATE_HZ
@@ -33,7 +32,7 @@ def main(
 ) -> None:
     """Print one JSON line."""
     torch.set_num_threads(1)
-    recogniser = load_checkpoint(model)
+    recogniser = load_model(model)
     everything = list(load_cuts([cuts]))
     chosen, length = [], 0
     while length < minutes * _MINUTE:

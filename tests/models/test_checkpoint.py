@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from cifasr.errors import CheckpointError, ConfigError
 from cifasr.models import checkpoint
 from cifasr.models.checkpoint import content_version, load_checkpoint, read_notes, save_checkpoint
-from cifasr.text.lexicon import Lexicon
+from cifasr.text.lexicon import Lexicon, count_words
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_a_version_is_that_of_the_content_whatever_the_name(tiny_model, tmp_path
 def test_a_lexicon_beside_a_checkpoint_comes_with_it(tiny_model, tmp_path):
     save_checkpoint(tiny_model(), tmp_path / "a.b.safetensors")
     alone = load_checkpoint(tmp_path / "a.b.safetensors")
-    Lexicon({"word": 2}, 1).save(tmp_path / "a.b.words.gz")
+    Lexicon(count_words(["word", "word"])).save(tmp_path / "a.b.words.safetensors")
 
     together = load_checkpoint(tmp_path / "a.b.safetensors")
 

@@ -139,6 +139,7 @@ def _model_subject(
         "version": content_version(path or PRETRAINED_PATH),
         "mode": (Mode.offline if options.chunk_ms is None else Mode.streaming).value,
         **options.model_dump(),
+        "lexicon_words": 0 if model.lexicon is None else len(model.lexicon),
         "weights": weights.value,
         **({} if spike_steps is None else {"spike_steps": spike_steps}),
         "threads": torch.get_num_threads(),

@@ -49,7 +49,7 @@ def draw_sentence(model: CifAsr, axes: Axes, sentence: Heard, taught: Taught) ->
     """Draw how well each token of a taught word is recognised at each token of a sentence."""
     phrase, keys = taught.lesson.parts[0]
     for token_id, row in zip(phrase.token_ids, _scores(model, sentence, keys).T, strict=True):
-        axes.plot(row, "o-", label=model.tokenizer.piece_text(token_id).replace(" ", "_"))
+        axes.plot(row, "o-", label=model.tokenizer.piece_text(token_id).strip())
     axes.set_xticks(range(len(sentence.tokens)), map(model.tokenizer.piece_text, sentence.tokens.tolist()), rotation=60)
     axes.set(title=f"{phrase.text}, taught alone by another voice", ylabel="cosine")
     axes.legend(title="key of")

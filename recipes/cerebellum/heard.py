@@ -49,11 +49,12 @@ class Heard:
     hypothesis: str
     log_probs: Tensor
 
+    @torch.inference_mode()
     def rewritten(self, model: CifAsr, biasing: Biasing) -> str | None:
         """Decode again where a bias changes a token; None where it changes none."""
         if not self._changes(biasing):
             return None
-        return model.tokenizer.decode(_written(model, self.events, biasing).token_ids)
+        return model.tokenizer.decode(written(model, self.events, biasing).token_ids)
 
     def frames(self) -> Tensor:
         """The encoder's, (1, T, D)."""
@@ -155,12 +156,12 @@ def _recorded(model: CifAsr, cut: Cut) -> list[Event]:
 
 def _decoded(model: CifAsr, events: list[Event]) -> tuple[list[Event], Tensor, Tensor]:
     diary = _Diary()
-    _written(model, events, diary)
+    written(model, events, diary)
     hidden = torch.stack(diary.hidden) if diary.hidden else torch.zeros(0, model.config.decoder.d_model)
     return events, hidden, torch.tensor(diary.tokens, dtype=torch.int64)
 
 
-def _written(model: CifAsr, events: list[Event], biasing: Biasing) -> BeamWriter:
+def written(model: CifAsr, events: list[Event], biasing: Biasing) -> BeamWriter:
     """Let a writer hear it as a stream with the default options does."""
     options = streaming.StreamingOptions()
     chunk_frames = model.context(options.chunk_ms, options.left_context_ms).chunk_frames or 1

@@ -13,7 +13,7 @@ given is recorded once; an utterance is decoded again only where the memory chan
 import lzma
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,11 +100,13 @@ def words(
     model = _model()
     utterances = sorted(CutSet.from_file(cuts), key=lambda cut: cut.id)
     heard = hear_all(model, utterances, cache)
-    cased = {each.cut_id: _cased(model, each) for each in heard}
-    chosen = _rare_words(heard, _counts(text))
-    by_id = {cut.id: cut for cut in utterances}
-    tested = _lessons(model, ((w, by_id[i], _marked(cased[i], w)) for w, i in chosen), cache / "lessons")
-    _measure(Bench(model, heard, tested, _others(model, more, cache)), backend, size)
+    counts = cached(cache / "counts.pt", partial(_counts, text))
+    by_id = {cut.id: (cut, each) for cut, each in zip(utterances, heard, strict=True)}
+    chosen = ((word, *by_id[cut_id]) for word, cut_id in _rare_words(heard, counts))
+    tested = _lessons(
+        model, ((w, cut, partial(_taught_text, model, each, w)) for w, cut, each in chosen), cache / "lessons"
+    )
+    _measure(Bench(model, heard, tested, others_of(model, more, cache)), backend, size)
 
 
 @app.command()
@@ -124,11 +126,10 @@ def names(
     ours = [cut for cut in utterances if _custom(cut)["name"] in chosen]
     heard = hear_all(model, [cut for cut in ours if not _custom(cut)["alone"]], cache)
     tested = taught_alone(model, ours, cache / "lessons")
-    _measure(Bench(model, heard, tested, _others(model, more, cache)), backend, size)
+    _measure(Bench(model, heard, tested, others_of(model, more, cache)), backend, size)
 
 
 def _measure(bench: Bench, backends: Sequence[Backend] | None, sizes: Sequence[int] | None) -> None:
-    print_json({"backend": None} | _rates([_scored(bench, bench.tested, {})]))
     for backend in backends or list(Backend):
         for size in sizes or _SIZES:
             for row in _rows(bench, backend, size):
@@ -170,7 +171,8 @@ def _with(
         "query_us": round(_query_us(memory, bench)),
         "decoded_again": len(changed),
     }
-    return _scored(bench, tested, changed) | cost
+    before = {f"{key}_before": value for key, value in _scored(bench, tested, {}).items()}
+    return _scored(bench, tested, changed) | before | cost
 
 
 def _query_us(memory: WordMemory, bench: Bench) -> float:
@@ -219,11 +221,19 @@ def _rates(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Put the counts of several memories together, as rates; costs are averaged."""
     total = {key: sum(part[key] for part in parts) for key in parts[0]}
     return {
-        "recall": round(total.pop("found") / max(1, total["said"]), 4),
-        "said": total.pop("said"),
-        "false_per_hour": round(total.pop("false") / total.pop("hours"), 2),
-        "wer_of_the_rest": round(total.pop("errors") / total.pop("others"), 5),
+        **_shares(total, ""),
+        **(_shares(total, "_before") if "said_before" in total else {}),
         **{key: round(value / len(parts), 3) for key, value in total.items()},
+    }
+
+
+def _shares(total: dict[str, Any], when: str) -> dict[str, Any]:
+    said, hours = total.pop(f"said{when}"), total.pop(f"hours{when}")
+    return {
+        f"recall{when}": round(total.pop(f"found{when}") / max(1, said), 4),
+        f"said{when}": said,
+        f"false_per_hour{when}": round(total.pop(f"false{when}") / hours, 2),
+        f"wer_of_the_rest{when}": round(total.pop(f"errors{when}") / total.pop(f"others{when}"), 5),
     }
 
 
@@ -255,10 +265,10 @@ def _rare_words(heard: Sequence[Heard], counts: tuple[Counter[str], int]) -> lis
     return [(w, first[w]) for w in sorted(again) if len(w) >= 3 and counts[0][w] <= _RARE * counts[1] / 1e6]
 
 
-def _cased(model: CifAsr, heard: Heard) -> str:
-    """Give names the capitals that the model would give them."""
+def _taught_text(model: CifAsr, heard: Heard, word: str) -> str:
+    """Give names the capitals that the model would give them, and mark the word."""
     frames = heard.frames()
-    return restore_case(model, frames, torch.tensor([frames.shape[1]]), [heard.text])[0]
+    return _marked(restore_case(model, frames, torch.tensor([frames.shape[1]]), [heard.text])[0], word)
 
 
 def _marked(text: str, word: str) -> str:
@@ -268,14 +278,15 @@ def _marked(text: str, word: str) -> str:
     return " ".join([*said[:place], f"[{said[place]}]", *said[place + 1 :]])
 
 
-def _lessons(model: CifAsr, what: Iterable[tuple[str, Cut, str]], cache: Path) -> list[Taught]:
-    """Hear lessons: of each word its cut, and the text with the word in brackets; those that fail are told and left."""
+def _lessons(model: CifAsr, what: Iterable[tuple[str, Cut, Callable[[], str]]], cache: Path) -> list[Taught]:
+    """Hear lessons: of each word its cut, and what gives the text to teach; those that fail are told and left."""
     memory, taught = WordMemory(model, ""), []
 
-    def hear(cut: Cut, text: str) -> tuple[Lesson | str, float]:
+    def hear(cut: Cut, text: Callable[[], str]) -> tuple[Lesson | str, float]:
+        said, samples = text(), load_samples(cut)
         begin = time.process_time()
         try:
-            lesson: Lesson | str = memory.hear(load_samples(cut), text)
+            lesson: Lesson | str = memory.hear(samples, said)
         except CifasrError as error:
             lesson = str(error)
         return lesson, time.process_time() - begin
@@ -293,10 +304,13 @@ def _lessons(model: CifAsr, what: Iterable[tuple[str, Cut, str]], cache: Path) -
 def taught_alone(model: CifAsr, cuts: Iterable[Cut], cache: Path) -> list[Taught]:
     """Hear the lessons of names, each from the recording of it alone."""
     alone = [cut for cut in cuts if _custom(cut)["alone"]]
-    return _lessons(model, ((normalize_for_wer(_custom(c)["name"]), c, _custom(c)["name"]) for c in alone), cache)
+    names = [str(_custom(cut)["name"]) for cut in alone]
+    what = ((normalize_for_wer(name), cut, partial(str, name)) for name, cut in zip(names, alone, strict=True))
+    return _lessons(model, what, cache)
 
 
-def _others(model: CifAsr, more: Path | None, cache: Path) -> list[Taught]:
+def others_of(model: CifAsr, more: Path | None, cache: Path) -> list[Taught]:
+    """Hear the names that only fill the memory."""
     return [] if more is None else taught_alone(model, CutSet.from_file(more), cache / "lessons")
 
 

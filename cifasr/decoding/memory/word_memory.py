@@ -53,13 +53,14 @@ class Backend(StrEnum):
 DEFAULT_BACKEND = Backend.nearest
 """What the table in `cifasr/cerebellum/README.md` says."""
 
-_MEMORIES: Mapping[Backend, type[AssociativeMemory]] = {
+MEMORIES: Mapping[Backend, type[AssociativeMemory]] = {
     Backend.nearest: NearestNeighbour,
     Backend.mushroom: Mushroom,
     Backend.hebbian: GatedHebbian,
     Backend.hopfield: Hopfield,
     Backend.boosting: Boosting,
 }
+"""The memory of each backend."""
 
 
 class Strength(Config):
@@ -133,7 +134,7 @@ class WordMemory:
         self.backend = backend
         self._model = model
         self._strength = strength or STRENGTHS[backend]
-        self._memory = _MEMORIES[backend]()
+        self._memory = MEMORIES[backend]()
         self._phrases: dict[str, Phrase] = {}
         self._lessons: list[str] = []  # phrase of each, oldest first; its entries, one a token, lie together
         self._state = self._memory.begin(model.config.decoder.d_model)

@@ -1,11 +1,13 @@
 """cifasr's own model, as the server wants it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from cifasr.decoding.endpoint import EndpointConfig, TrailingSilence
+from cifasr.decoding.memory.word_memory import WordMemory
 from cifasr.decoding.streaming import StreamingOptions, StreamingRecognizer
 from cifasr.models.checkpoint import content_version
 from cifasr.models.cif_asr import CifAsr
@@ -23,15 +25,19 @@ class CifasrModel:
         info: What ListModels says.
         network: The network; only read.
         options: Chunk and context of every stream.
+        memory: Opens the word memory that a stream goes by, as it is when the stream begins; None: none.
     """
 
     info: ModelInfo
     network: CifAsr
     options: StreamingOptions
+    memory: Callable[[], WordMemory] | None = None
 
     def open_stream(self, endpointing: Endpointing) -> StreamingRecognizer:
         """Begin a stream."""
-        return StreamingRecognizer(self.network, self.options, TrailingSilence(_endpoint_config(endpointing)))
+        endpointer = TrailingSilence(_endpoint_config(endpointing))
+        biasing = None if self.memory is None else self.memory().biasing()
+        return StreamingRecognizer(self.network, self.options, endpointer, biasing)
 
 
 def load_cifasr_model(path: Path | None, compute_threads: int) -> CifasrModel:

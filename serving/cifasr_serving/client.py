@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import grpc.aio
 import numpy as np
@@ -11,8 +13,12 @@ from google.protobuf.duration_pb2 import Duration
 from cifasr.audio.samples import Samples
 from cifasr.decoding.result import Segment, Word
 from cifasr_serving.errors import ServerError
+from cifasr_serving.model import TaughtPhrase
 from cifasr_serving.pb import speech_pb2 as pb
 from cifasr_serving.pb.speech_pb2_grpc import SpeechServiceStub
+
+if TYPE_CHECKING:
+    from cifasr_serving.pb.speech_pb2_grpc import SpeechServiceAsyncStub
 
 MESSAGE_S = 0.1
 _CONNECT_S = 10.0
@@ -28,12 +34,14 @@ class StreamOptions:
         single_utterance: Whether to end after the first final segment.
         language_code: BCP-47; empty for the model's.
         model: Name of the model; empty for the server's default.
+        memory: Name of the word memory; empty for none.
     """
 
     interim_results: bool = False
     single_utterance: bool = False
     language_code: str = ""
     model: str = ""
+    memory: str = ""
 
 
 @dataclass(slots=True)
@@ -138,6 +146,42 @@ def transcribe_samples(
     return asyncio.run(collect())
 
 
+async def teach_phrase(
+    address: str, memory: str, samples: Samples, sample_rate_hz: int, text: str
+) -> list[TaughtPhrase]:
+    """Teach one of a server's word memories from a recording.
+
+    Args:
+        address: ``host:port``.
+        memory: Its name; it is made if there is none.
+        samples: (S,) float32 in [-1, 1].
+        sample_rate_hz: Rate of the samples, 8000 to 48000.
+        text: All that is said, with what is to be learnt in brackets; without brackets, all is.
+
+    Returns:
+        The phrases learnt.
+
+    Raises:
+        ServerError: The server cannot be reached, or it refused.
+    """
+    config = pb.RecognitionConfig(encoding=pb.AUDIO_ENCODING_FLOAT32, sample_rate_hertz=sample_rate_hz, memory=memory)
+    request = pb.TeachPhraseRequest(config=config, audio=np.asarray(samples, "<f4").tobytes(), text=text)
+    async with _stub(address) as stub:
+        return _phrases((await stub.TeachPhrase(request)).phrases)
+
+
+async def forget_phrase(address: str, memory: str, text: str) -> None:
+    """Take a phrase out of one of a server's word memories; arguments and errors as `teach_phrase`."""
+    async with _stub(address) as stub:
+        await stub.ForgetPhrase(pb.ForgetPhraseRequest(memory=memory, text=text))
+
+
+async def list_phrases(address: str, memory: str) -> list[TaughtPhrase]:
+    """Ask what one of a server's word memories knows; arguments and errors as `teach_phrase`."""
+    async with _stub(address) as stub:
+        return _phrases((await stub.ListPhrases(pb.ListPhrasesRequest(memory=memory))).phrases)
+
+
 async def cut(samples: Samples, sample_rate_hz: int, *, paced: bool) -> AsyncIterator[Samples]:
     """Give audio in messages of 100 ms, each when a microphone would have it, or at once.
 
@@ -154,6 +198,16 @@ async def cut(samples: Samples, sample_rate_hz: int, *, paced: bool) -> AsyncIte
         if paced:
             await asyncio.sleep(begin + (start + len(block)) / sample_rate_hz - loop.time())
         yield block
+
+
+@asynccontextmanager
+async def _stub(address: str) -> AsyncIterator["SpeechServiceAsyncStub"]:
+    async with grpc.aio.insecure_channel(address) as channel:
+        await _connect(channel, address)
+        try:
+            yield SpeechServiceStub(channel)
+        except grpc.aio.AioRpcError as error:
+            raise ServerError(f"server {address}: {error.code().name}: {error.details()}") from error
 
 
 async def _connect(channel: grpc.aio.Channel, address: str) -> None:
@@ -182,6 +236,7 @@ async def _requests(
         sample_rate_hertz=sample_rate_hz,
         language_code=options.language_code,
         model=options.model,
+        memory=options.memory,
         enable_word_time_offsets=True,
         enable_word_confidence=True,
     )
@@ -205,6 +260,10 @@ def _heard(response: pb.StreamingRecognizeResponse) -> Heard:
         event="" if name == "UNSPECIFIED" else name,
         warnings=tuple(response.metadata.warnings),
     )
+
+
+def _phrases(phrases: Iterable[pb.TaughtPhrase]) -> list[TaughtPhrase]:
+    return [TaughtPhrase(phrase.text, phrase.num_lessons) for phrase in phrases]
 
 
 def _segment(result: pb.StreamingRecognitionResult) -> Segment:

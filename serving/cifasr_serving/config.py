@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from cifasr.config import Config
+from cifasr.decoding.memory.limits import MAX_LESSON_S, MAX_PHRASES
 
 
 class ServerConfig(Config):
@@ -25,6 +26,9 @@ class ServerConfig(Config):
         max_message_bytes: Largest request message; past it, RESOURCE_EXHAUSTED.
         max_audio_bytes: Largest ``audio_content`` of a live stream; past it, INVALID_ARGUMENT.
         max_utterance_s: Largest ``endpointing.max_utterance`` that a caller may ask for, in seconds.
+        max_memories: Word memories in the folder; one more is refused with RESOURCE_EXHAUSTED.
+        max_phrases: Phrases of one word memory; one more is refused.
+        max_lesson_s: Audio of a recording to teach from, in seconds; past it, OUT_OF_RANGE.
         keepalive_s: A quiet connection is pinged this often, in seconds.
         ping_timeout_s: A connection that does not answer a ping for so long is closed, in seconds.
         compute_threads: Threads of one model call.
@@ -45,6 +49,9 @@ class ServerConfig(Config):
     max_message_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     max_audio_bytes: int = Field(default=64 * 1024, ge=1024)
     max_utterance_s: float = Field(default=60.0, gt=0)
+    max_memories: int = Field(default=1000, ge=1)
+    max_phrases: int = Field(default=1000, ge=1, le=MAX_PHRASES)
+    max_lesson_s: float = Field(default=30.0, gt=0, le=MAX_LESSON_S)
     keepalive_s: float = Field(default=20.0, gt=0)
     ping_timeout_s: float = Field(default=10.0, gt=0)
     compute_threads: int = Field(default=1, ge=1)

@@ -5,6 +5,9 @@
     ServingError              base class, never raised itself
     +-- InvalidRequestError   wrong whatever the server's state; names the field
     +-- UnknownModelError     no such model is loaded
+    +-- UnknownPhraseError    no such word memory, or it knows no such phrase
+    +-- ForeignMemoryError    a word memory that was taught to another model, or is damaged
+    +-- MemoryFullError       a word memory, or the folder of them, holds all it may
     +-- ServerFullError       every slot is taken: come back later
     +-- SlowReaderError       the caller does not take its responses
     +-- StreamEndedError      the server ended a live stream; its final results were sent first
@@ -31,6 +34,18 @@ class InvalidRequestError(ServingError):
 
 class UnknownModelError(ServingError):
     """The model that a request names is not loaded."""
+
+
+class UnknownPhraseError(ServingError):
+    """There is no such word memory, or it knows no such phrase."""
+
+
+class ForeignMemoryError(ServingError):
+    """A word memory means nothing to the model that a request names."""
+
+
+class MemoryFullError(ServingError):
+    """A word memory, or the folder of them, holds all it may."""
 
 
 class ServerFullError(ServingError):

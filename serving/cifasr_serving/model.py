@@ -63,3 +63,36 @@ class SpeechModel(Protocol):
 
     def open_stream(self, endpointing: Endpointing) -> Recognizer:
         """Begin a stream; heavy."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaughtPhrase:
+    """A phrase of a word memory.
+
+    Attributes:
+        text: How it is written.
+        num_lessons: Recordings that it is known from.
+    """
+
+    text: str
+    num_lessons: int
+
+
+class Memories(Protocol):
+    """Word memories by name. `teach`, `forget` and `phrases` are heavy, and called by one thread only."""
+
+    def remembering(self, model: SpeechModel, name: str) -> SpeechModel:
+        """Give the model as it is with a memory.
+
+        Raises:
+            UnknownPhraseError: There is no such memory.
+        """
+
+    def teach(self, model: SpeechModel, name: str, samples: Samples, text: str) -> tuple[TaughtPhrase, ...]:
+        """Teach a memory from a recording, (S,) at 16 kHz; give what was learnt."""
+
+    def forget(self, model: SpeechModel, name: str, text: str) -> None:
+        """Take a phrase out of a memory."""
+
+    def phrases(self, model: SpeechModel, name: str) -> tuple[TaughtPhrase, ...]:
+        """Say what a memory knows."""

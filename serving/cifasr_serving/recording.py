@@ -3,6 +3,7 @@
 import io
 from collections.abc import Awaitable, Callable, Iterator
 
+import numpy as np
 import soundfile
 
 from cifasr.audio.samples import SAMPLE_RATE_HZ, Samples, StreamResampler
@@ -68,8 +69,33 @@ async def recognize_recording(
     totals.warnings = reader.warnings
 
 
+def read_lesson(data: bytes, spec: AudioSpec, limits: ServerConfig, totals: Totals) -> Samples:
+    """Read a whole recording to teach from: (S,) at 16 kHz.
+
+    Args:
+        data: The recording.
+        spec: What the caller says of it.
+        limits: For ``max_lesson_s`` and ``turn_s``.
+        totals: Gets the seconds of audio.
+
+    Raises:
+        AudioError: The recording is corrupt or cut off.
+        InvalidRequestError: Its header and the request disagree.
+        LimitPassedError: It is too long.
+    """
+    reader = AudioReader(spec)
+    blocks = list(read_recording(data, spec, reader, limits.turn_s, limits.max_lesson_s, "max_lesson_s"))
+    totals.audio_received_s = totals.audio_processed_s = reader.received_s
+    return np.concatenate([np.zeros(0, np.float32), *blocks])
+
+
 def read_recording(
-    data: bytes, spec: AudioSpec, reader: AudioReader, block_s: float, max_s: float
+    data: bytes,
+    spec: AudioSpec,
+    reader: AudioReader,
+    block_s: float,
+    max_s: float,
+    limit: str = "max_recording_s",
 ) -> Iterator[Samples]:
     """Give a recording at 16 kHz, in blocks; nothing is decoded before it is asked for.
 
@@ -79,6 +105,7 @@ def read_recording(
         reader: Made from ``spec``; keeps the seconds received and the warnings.
         block_s: Most audio of a block of FLAC or Ogg, in seconds; others come in blocks of 16 KiB.
         max_s: Longest recording, in seconds.
+        limit: Name of that limit.
 
     Raises:
         AudioError: The recording is corrupt or cut off.
@@ -89,25 +116,25 @@ def read_recording(
     if encoding is Encoding.UNSPECIFIED:
         encoding = next((e for e, (_, magic) in _FILE_FORMATS.items() if data.startswith(magic)), encoding)
     if encoding in _FILE_FORMATS:
-        blocks = _read_file(data, spec, encoding, reader, block_s, max_s)
+        blocks = _read_file(data, spec, encoding, reader, block_s, (max_s, limit))
     else:
-        blocks = _read_bytes(data, spec, reader, max_s)
+        blocks = _read_bytes(data, spec, reader, (max_s, limit))
     for block in blocks:
-        _check_length(reader.received_s, max_s)
+        _check_length(reader.received_s, (max_s, limit))
         yield block
 
 
-def _read_bytes(data: bytes, spec: AudioSpec, reader: AudioReader, max_s: float) -> Iterator[Samples]:
+def _read_bytes(data: bytes, spec: AudioSpec, reader: AudioReader, longest: tuple[float, str]) -> Iterator[Samples]:
     if spec.encoding in RAW_FORMATS:
         sample_bytes = SAMPLE_FORMATS[RAW_FORMATS[spec.encoding]][0]
-        _check_length(len(data) / (sample_bytes * max(1, spec.num_channels) * spec.sample_rate_hz), max_s)
+        _check_length(len(data) / (sample_bytes * max(1, spec.num_channels) * spec.sample_rate_hz), longest)
     for begin in range(0, len(data), _BLOCK_BYTES):
         yield reader.read(data[begin : begin + _BLOCK_BYTES])
     yield reader.finish()
 
 
 def _read_file(
-    data: bytes, spec: AudioSpec, encoding: Encoding, reader: AudioReader, block_s: float, max_s: float
+    data: bytes, spec: AudioSpec, encoding: Encoding, reader: AudioReader, block_s: float, longest: tuple[float, str]
 ) -> Iterator[Samples]:
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
@@ -119,7 +146,7 @@ def _read_file(
                 )
             check_header(spec, file.samplerate, file.channels)
             promised_s = file.frames / file.samplerate
-            _check_length(promised_s, max_s)
+            _check_length(promised_s, longest)
             resampler = StreamResampler(file.samplerate, SAMPLE_RATE_HZ)
             for block in file.blocks(max(1, int(block_s * file.samplerate)), dtype="float32", always_2d=True):
                 reader.received_s += len(block) / file.samplerate
@@ -139,6 +166,8 @@ def _has_last_page(ogg: bytes) -> bool:
     return len(page) > 5 and bool(page[5] & 0x04)
 
 
-def _check_length(audio_s: float, max_s: float) -> None:
+def _check_length(audio_s: float, longest: tuple[float, str]) -> None:
+    """Compare with a limit and its name."""
+    max_s, limit = longest
     if audio_s > max_s:
-        raise LimitPassedError(f"audio: {audio_s:.1f} s, wanted at most {max_s:g} s (max_recording_s)")
+        raise LimitPassedError(f"audio: {audio_s:.1f} s, wanted at most {max_s:g} s ({limit})")

@@ -14,6 +14,7 @@ from cifasr_serving.session import StreamSettings
 
 MAX_ALTERNATIVES = 30
 _REQUEST_ID = re.compile(r"[\x20-\x7e]{0,128}")
+_MEMORY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LIVE_ENCODINGS = {*RAW_FORMATS, Encoding.WAV, Encoding.UNSPECIFIED}
 _MAX_DURATION_S = 315_576_000_000
 
@@ -57,7 +58,7 @@ def parse_streaming_config(
 
 
 def parse_config(
-    request: pb.StreamingRecognitionConfig | pb.RecognizeRequest | pb.RecognizeSegmentsRequest,
+    request: pb.StreamingRecognitionConfig | pb.RecognizeRequest | pb.RecognizeSegmentsRequest | pb.TeachPhraseRequest,
     models: Sequence[SpeechModel],
     field: str = "config",
 ) -> StreamSettings:
@@ -65,7 +66,7 @@ def parse_config(
     if not request.HasField("config"):
         raise InvalidRequestError(field, "unset")
     config = request.config
-    model = _model(config.model, models)
+    model = find_model(config.model, models)
     info = model.info
     if config.language_code and not _speaks(config.language_code, info.language_codes):
         known = ", ".join(info.language_codes)
@@ -101,7 +102,23 @@ def check_client_request_id(client_request_id: str) -> str:
     return client_request_id
 
 
-def _model(name: str, models: Sequence[SpeechModel]) -> SpeechModel:
+def check_memory(name: str, field: str) -> str:
+    """Give the name of a word memory back.
+
+    Raises:
+        InvalidRequestError: It is empty, or has other characters than a file's name may have everywhere.
+    """
+    if not _MEMORY.fullmatch(name):
+        raise InvalidRequestError(field, 'wanted 1 to 64 letters, digits, "-" and "_"')
+    return name
+
+
+def find_model(name: str, models: Sequence[SpeechModel]) -> SpeechModel:
+    """Find a loaded model; the first for an empty name.
+
+    Raises:
+        UnknownModelError: It is not loaded.
+    """
     for model in models:
         if name in ("", model.info.name):
             return model

@@ -1,12 +1,13 @@
 """Segments, events and totals to protobuf responses."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
 from cifasr.audio.samples import SAMPLE_RATE_HZ
 from cifasr.decoding.result import Segment, Word
-from cifasr_serving.model import ModelInfo, SpeechModel
+from cifasr_serving.model import ModelInfo, SpeechModel, TaughtPhrase
 from cifasr_serving.pb import speech_pb2 as pb
 from cifasr_serving.session import StreamSettings, Totals, Update
 
@@ -121,6 +122,11 @@ def describe(model: SpeechModel) -> pb.Model:
         streaming=True,
         chunk_duration=duration(info.chunk_s),
     )
+
+
+def taught_phrases(phrases: Iterable[TaughtPhrase]) -> list[pb.TaughtPhrase]:
+    """Give phrases of a word memory."""
+    return [pb.TaughtPhrase(text=phrase.text, num_lessons=phrase.num_lessons) for phrase in phrases]
 
 
 def full_name(info: ModelInfo) -> str:

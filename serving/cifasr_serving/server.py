@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection
 from cifasr.errors import ConfigError
 from cifasr_serving.config import ServerConfig
 from cifasr_serving.interceptor import RefuseUndecodable
-from cifasr_serving.model import SpeechModel
+from cifasr_serving.model import Memories, SpeechModel
 from cifasr_serving.pb import speech_pb2 as pb
 from cifasr_serving.pb.speech_pb2_grpc import add_SpeechServiceServicer_to_server
 from cifasr_serving.scheduler import Scheduler
@@ -29,15 +29,16 @@ class SpeechServer:
     Args:
         models: The loaded models; the first is the default.
         config: The limits.
+        memories: The word memories; None: the server keeps none.
     """
 
-    def __init__(self, models: Sequence[SpeechModel], config: ServerConfig) -> None:
+    def __init__(self, models: Sequence[SpeechModel], config: ServerConfig, memories: Memories | None = None) -> None:
         self._config = config
         self._scheduler = Scheduler()
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(interceptors=[RefuseUndecodable(SERVICE_NAME)], options=_channel_options(config))
         self._watch: asyncio.Task[None] | None = None
-        self.servicer = SpeechServicer(models, self._scheduler, config)
+        self.servicer = SpeechServicer(models, self._scheduler, config, memories)
         add_SpeechServiceServicer_to_server(self.servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -5,7 +5,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import grpc.aio
@@ -21,14 +21,20 @@ from cifasr_serving.errors import (
     StreamEndedError,
 )
 from cifasr_serving.inbox import draining
-from cifasr_serving.model import SpeechModel
+from cifasr_serving.model import Memories, SpeechModel
 from cifasr_serving.pb import speech_pb2 as pb
 from cifasr_serving.pb.speech_pb2_grpc import SpeechServiceServicer
-from cifasr_serving.recording import recognize_recording
-from cifasr_serving.requests import check_client_request_id, parse_config, parse_streaming_config
-from cifasr_serving.responses import ResponseWriter, describe
-from cifasr_serving.scheduler import Scheduler
-from cifasr_serving.session import Session, Totals, Update
+from cifasr_serving.recording import read_lesson, recognize_recording
+from cifasr_serving.requests import (
+    check_client_request_id,
+    check_memory,
+    find_model,
+    parse_config,
+    parse_streaming_config,
+)
+from cifasr_serving.responses import ResponseWriter, describe, taught_phrases
+from cifasr_serving.scheduler import Lane, Scheduler
+from cifasr_serving.session import Session, StreamSettings, Totals, Update
 from cifasr_serving.status import ending_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -77,14 +83,22 @@ class SpeechServicer(SpeechServiceServicer):
         models: The loaded models; the first is the default.
         scheduler: Runs the models; started.
         config: The limits.
+        memories: The word memories; None: the server keeps none.
     """
 
-    def __init__(self, models: Sequence[SpeechModel], scheduler: Scheduler, config: ServerConfig) -> None:
+    def __init__(
+        self,
+        models: Sequence[SpeechModel],
+        scheduler: Scheduler,
+        config: ServerConfig,
+        memories: Memories | None = None,
+    ) -> None:
         self.streams = Slots("max_streams", config.max_streams, config.retry_s)
         self.recordings = Slots("max_recordings", config.max_recordings, config.retry_s)
         self._models = models
         self._scheduler = scheduler
         self._config = config
+        self._memories = memories
         self._sessions: set[Session] = set()
         self._draining = asyncio.Event()
 
@@ -149,6 +163,65 @@ class SpeechServicer(SpeechServiceServicer):
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
         """List the loaded models."""
         return pb.ListModelsResponse(models=[describe(model) for model in self._models])
+
+    async def TeachPhrase(  # noqa: N802 (gRPC's name)
+        self, request: pb.TeachPhraseRequest, context: Context
+    ) -> pb.TeachPhraseResponse:
+        """Teach a word memory from a recording."""
+        call = _Call("TeachPhrase")
+        response = pb.TeachPhraseResponse()
+        try:
+            self._refuse_while_draining()
+            check_client_request_id(request.client_request_id)
+            settings = parse_config(request, self._models)
+            memories, name = self._memory(request.config.memory, "config.memory")
+
+            def lesson() -> pb.TeachPhraseResponse:
+                samples = read_lesson(request.audio, settings.audio, self._config, call.totals)
+                return pb.TeachPhraseResponse(
+                    phrases=taught_phrases(memories.teach(settings.model, name, samples, request.text))
+                )
+
+            with self.recordings.take():
+                response, call.totals.compute_s = await self._scheduler.run(lesson, Lane.RECORDING)
+        except Exception as error:
+            await self._abort(context, call, error)
+        self._log_end(call, "OK")
+        return response
+
+    async def ForgetPhrase(  # noqa: N802 (gRPC's name)
+        self, request: pb.ForgetPhraseRequest, context: Context
+    ) -> pb.ForgetPhraseResponse:
+        """Take a phrase out of a word memory."""
+        call = _Call("ForgetPhrase")
+        try:
+            self._refuse_while_draining()
+            memories, name = self._memory(request.memory, "memory")
+            model = find_model(request.model, self._models)
+            with self.recordings.take():
+                await self._scheduler.run(lambda: memories.forget(model, name, request.text), Lane.RECORDING)
+        except Exception as error:
+            await self._abort(context, call, error)
+        self._log_end(call, "OK")
+        return pb.ForgetPhraseResponse()
+
+    async def ListPhrases(  # noqa: N802 (gRPC's name)
+        self, request: pb.ListPhrasesRequest, context: Context
+    ) -> pb.ListPhrasesResponse:
+        """Say what a word memory knows."""
+        call = _Call("ListPhrases")
+        response = pb.ListPhrasesResponse()
+        try:
+            self._refuse_while_draining()
+            memories, name = self._memory(request.memory, "memory")
+            model = find_model(request.model, self._models)
+            with self.recordings.take():
+                known, _ = await self._scheduler.run(lambda: memories.phrases(model, name), Lane.RECORDING)
+            response.phrases.extend(taught_phrases(known))
+        except Exception as error:
+            await self._abort(context, call, error)
+        self._log_end(call, "OK")
+        return response
 
     async def _stream(
         self, requests: AsyncIterator[pb.StreamingRecognizeRequest], context: Context, call: _Call
@@ -248,7 +321,9 @@ class SpeechServicer(SpeechServiceServicer):
         if kind != "streaming_config":
             raise InvalidRequestError("streaming_config", f"wanted in the first message, got {kind or 'nothing'}")
         client_request_id = check_client_request_id(request.client_request_id)
-        settings = parse_streaming_config(request.streaming_config, self._models, self._config)
+        config = request.streaming_config
+        settings = parse_streaming_config(config, self._models, self._config)
+        settings = self._remembering(settings, config.config.memory, "streaming_config.config.memory")
         writer = ResponseWriter(settings, call.request_id, client_request_id)
         return Session(settings, self._scheduler, self._config), writer
 
@@ -275,7 +350,8 @@ class SpeechServicer(SpeechServiceServicer):
     ) -> ResponseWriter:
         self._refuse_while_draining()
         client_request_id = check_client_request_id(request.client_request_id)
-        return ResponseWriter(parse_config(request, self._models), call.request_id, client_request_id)
+        settings = self._remembering(parse_config(request, self._models), request.config.memory, "config.memory")
+        return ResponseWriter(settings, call.request_id, client_request_id)
 
     async def _recognize(
         self,
@@ -286,6 +362,18 @@ class SpeechServicer(SpeechServiceServicer):
     ) -> None:
         with self.recordings.take():
             await recognize_recording(request.audio, writer.settings, self._scheduler, self._config, call.totals, emit)
+
+    def _remembering(self, settings: StreamSettings, name: str, field: str) -> StreamSettings:
+        """Let a request go by a word memory, if it names one."""
+        if not name:
+            return settings
+        memories, name = self._memory(name, field)
+        return replace(settings, model=memories.remembering(settings.model, name))
+
+    def _memory(self, name: str, field: str) -> tuple[Memories, str]:
+        if self._memories is None:
+            raise InvalidRequestError(field, "this server keeps no word memories: it was started without --memories")
+        return self._memories, check_memory(name, field)
 
     def _refuse_while_draining(self) -> None:
         if self._draining.is_set():

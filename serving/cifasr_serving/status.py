@@ -12,11 +12,14 @@ from grpc_status import rpc_status
 from cifasr.errors import AudioError
 from cifasr_serving.errors import (
     DrainingError,
+    ForeignMemoryError,
     InvalidRequestError,
     LimitPassedError,
+    MemoryFullError,
     ServerFullError,
     SlowReaderError,
     UnknownModelError,
+    UnknownPhraseError,
 )
 from cifasr_serving.responses import duration
 
@@ -30,6 +33,9 @@ STATUS_CODES: dict[type[Exception], grpc.StatusCode] = {
     AudioError: grpc.StatusCode.INVALID_ARGUMENT,
     message.DecodeError: grpc.StatusCode.INVALID_ARGUMENT,
     UnknownModelError: grpc.StatusCode.NOT_FOUND,
+    UnknownPhraseError: grpc.StatusCode.NOT_FOUND,
+    ForeignMemoryError: grpc.StatusCode.FAILED_PRECONDITION,
+    MemoryFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     LimitPassedError: grpc.StatusCode.OUT_OF_RANGE,
     ServerFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     SlowReaderError: grpc.StatusCode.RESOURCE_EXHAUSTED,

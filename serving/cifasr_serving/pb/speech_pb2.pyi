@@ -88,6 +88,7 @@ class RecognitionConfig(_message.Message):
     ENABLE_SEPARATE_RECOGNITION_PER_CHANNEL_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     ENABLE_WORD_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
     encoding: Global___AudioEncoding.ValueType
     """Encoding of the audio bytes."""
     sample_rate_hertz: _builtins.int
@@ -108,6 +109,10 @@ class RecognitionConfig(_message.Message):
     """Model name from ListModels; empty means the default."""
     enable_word_confidence: _builtins.bool
     """Fill WordInfo.confidence."""
+    memory: _builtins.str
+    """Name of the word memory to recognize with: 1 to 64 letters, digits, "-" and "_"; empty for none. What is taught
+    while a stream runs counts from the next stream on.
+    """
     @_builtins.property
     def speech_contexts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpeechContext]:
         """Phrases to favour; refused by a model that cannot."""
@@ -126,10 +131,11 @@ class RecognitionConfig(_message.Message):
         enable_separate_recognition_per_channel: _builtins.bool = ...,
         model: _builtins.str = ...,
         enable_word_confidence: _builtins.bool = ...,
+        memory: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_channel_count", b"audio_channel_count", "enable_automatic_punctuation", b"enable_automatic_punctuation", "enable_separate_recognition_per_channel", b"enable_separate_recognition_per_channel", "enable_word_confidence", b"enable_word_confidence", "enable_word_time_offsets", b"enable_word_time_offsets", "encoding", b"encoding", "language_code", b"language_code", "max_alternatives", b"max_alternatives", "model", b"model", "sample_rate_hertz", b"sample_rate_hertz", "speech_contexts", b"speech_contexts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_channel_count", b"audio_channel_count", "enable_automatic_punctuation", b"enable_automatic_punctuation", "enable_separate_recognition_per_channel", b"enable_separate_recognition_per_channel", "enable_word_confidence", b"enable_word_confidence", "enable_word_time_offsets", b"enable_word_time_offsets", "encoding", b"encoding", "language_code", b"language_code", "max_alternatives", b"max_alternatives", "memory", b"memory", "model", b"model", "sample_rate_hertz", b"sample_rate_hertz", "speech_contexts", b"speech_contexts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -887,3 +893,186 @@ class Model(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class TeachPhraseRequest(_message.Message):
+    """Teaches a phrase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: _builtins.int
+    AUDIO_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CLIENT_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    audio: _builtins.bytes
+    """A recording, at most as long as the server's max_lesson_s."""
+    text: _builtins.str
+    """All that is said in it. Of "I met [Threlkeld] today" what stands in brackets is learnt; without brackets, all."""
+    client_request_id: _builtins.str
+    """Caller's id."""
+    @_builtins.property
+    def config(self) -> Global___RecognitionConfig:
+        """Encoding of the audio, and the memory to teach, which must be named."""
+
+    def __init__(
+        self,
+        *,
+        config: Global___RecognitionConfig | None = ...,
+        audio: _builtins.bytes = ...,
+        text: _builtins.str = ...,
+        client_request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "client_request_id", b"client_request_id", "config", b"config", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TeachPhraseRequest: _TypeAlias = TeachPhraseRequest  # noqa: Y015
+
+@_typing.final
+class TeachPhraseResponse(_message.Message):
+    """The phrases learnt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHRASES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def phrases(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaughtPhrase]:
+        """Each bracket of the text, or all of it."""
+
+    def __init__(
+        self,
+        *,
+        phrases: _abc.Iterable[Global___TaughtPhrase] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phrases", b"phrases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TeachPhraseResponse: _TypeAlias = TeachPhraseResponse  # noqa: Y015
+
+@_typing.final
+class TaughtPhrase(_message.Message):
+    """A phrase of a word memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    NUM_LESSONS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """How it is written."""
+    num_lessons: _builtins.int
+    """Recordings that it is known from."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        num_lessons: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_lessons", b"num_lessons", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaughtPhrase: _TypeAlias = TaughtPhrase  # noqa: Y015
+
+@_typing.final
+class ForgetPhraseRequest(_message.Message):
+    """Forgets a phrase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORY_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    memory: _builtins.str
+    """The memory; must exist."""
+    text: _builtins.str
+    """The phrase, as ListPhrases has it."""
+    model: _builtins.str
+    """Model that the memory was taught to; empty means the default."""
+    def __init__(
+        self,
+        *,
+        memory: _builtins.str = ...,
+        text: _builtins.str = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory", "model", b"model", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetPhraseRequest: _TypeAlias = ForgetPhraseRequest  # noqa: Y015
+
+@_typing.final
+class ForgetPhraseResponse(_message.Message):
+    """The phrase is forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetPhraseResponse: _TypeAlias = ForgetPhraseResponse  # noqa: Y015
+
+@_typing.final
+class ListPhrasesRequest(_message.Message):
+    """Asks what a memory knows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORY_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    memory: _builtins.str
+    """The memory; must exist."""
+    model: _builtins.str
+    """Model that the memory was taught to; empty means the default."""
+    def __init__(
+        self,
+        *,
+        memory: _builtins.str = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPhrasesRequest: _TypeAlias = ListPhrasesRequest  # noqa: Y015
+
+@_typing.final
+class ListPhrasesResponse(_message.Message):
+    """What a memory knows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHRASES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def phrases(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaughtPhrase]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        phrases: _abc.Iterable[Global___TaughtPhrase] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phrases", b"phrases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPhrasesResponse: _TypeAlias = ListPhrasesResponse  # noqa: Y015

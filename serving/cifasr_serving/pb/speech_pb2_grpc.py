@@ -55,6 +55,21 @@ class SpeechServiceStub:
                 request_serializer=cifasr__serving_dot_pb_dot_speech__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=cifasr__serving_dot_pb_dot_speech__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.TeachPhrase = channel.unary_unary(
+                '/cifasr.speech.v1.SpeechService/TeachPhrase',
+                request_serializer=cifasr__serving_dot_pb_dot_speech__pb2.TeachPhraseRequest.SerializeToString,
+                response_deserializer=cifasr__serving_dot_pb_dot_speech__pb2.TeachPhraseResponse.FromString,
+                _registered_method=True)
+        self.ForgetPhrase = channel.unary_unary(
+                '/cifasr.speech.v1.SpeechService/ForgetPhrase',
+                request_serializer=cifasr__serving_dot_pb_dot_speech__pb2.ForgetPhraseRequest.SerializeToString,
+                response_deserializer=cifasr__serving_dot_pb_dot_speech__pb2.ForgetPhraseResponse.FromString,
+                _registered_method=True)
+        self.ListPhrases = channel.unary_unary(
+                '/cifasr.speech.v1.SpeechService/ListPhrases',
+                request_serializer=cifasr__serving_dot_pb_dot_speech__pb2.ListPhrasesRequest.SerializeToString,
+                response_deserializer=cifasr__serving_dot_pb_dot_speech__pb2.ListPhrasesResponse.FromString,
+                _registered_method=True)
 
 
 class SpeechServiceServicer:
@@ -89,6 +104,27 @@ class SpeechServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TeachPhrase(self, request, context):
+        """Teaches a word memory from one recording; the memory is made if there is none of its name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetPhrase(self, request, context):
+        """Takes a phrase out of a word memory.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPhrases(self, request, context):
+        """What a word memory knows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SpeechServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +147,21 @@ def add_SpeechServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=cifasr__serving_dot_pb_dot_speech__pb2.ListModelsRequest.FromString,
                     response_serializer=cifasr__serving_dot_pb_dot_speech__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'TeachPhrase': grpc.unary_unary_rpc_method_handler(
+                    servicer.TeachPhrase,
+                    request_deserializer=cifasr__serving_dot_pb_dot_speech__pb2.TeachPhraseRequest.FromString,
+                    response_serializer=cifasr__serving_dot_pb_dot_speech__pb2.TeachPhraseResponse.SerializeToString,
+            ),
+            'ForgetPhrase': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetPhrase,
+                    request_deserializer=cifasr__serving_dot_pb_dot_speech__pb2.ForgetPhraseRequest.FromString,
+                    response_serializer=cifasr__serving_dot_pb_dot_speech__pb2.ForgetPhraseResponse.SerializeToString,
+            ),
+            'ListPhrases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPhrases,
+                    request_deserializer=cifasr__serving_dot_pb_dot_speech__pb2.ListPhrasesRequest.FromString,
+                    response_serializer=cifasr__serving_dot_pb_dot_speech__pb2.ListPhrasesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +273,87 @@ class SpeechService:
             '/cifasr.speech.v1.SpeechService/ListModels',
             cifasr__serving_dot_pb_dot_speech__pb2.ListModelsRequest.SerializeToString,
             cifasr__serving_dot_pb_dot_speech__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TeachPhrase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cifasr.speech.v1.SpeechService/TeachPhrase',
+            cifasr__serving_dot_pb_dot_speech__pb2.TeachPhraseRequest.SerializeToString,
+            cifasr__serving_dot_pb_dot_speech__pb2.TeachPhraseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetPhrase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cifasr.speech.v1.SpeechService/ForgetPhrase',
+            cifasr__serving_dot_pb_dot_speech__pb2.ForgetPhraseRequest.SerializeToString,
+            cifasr__serving_dot_pb_dot_speech__pb2.ForgetPhraseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPhrases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cifasr.speech.v1.SpeechService/ListPhrases',
+            cifasr__serving_dot_pb_dot_speech__pb2.ListPhrasesRequest.SerializeToString,
+            cifasr__serving_dot_pb_dot_speech__pb2.ListPhrasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,12 @@ class SpeechServiceStub:
     """Live recognition: config first, exactly once, then audio and controls; half-closing ends the audio."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_speech_pb2.ListModelsRequest, _speech_pb2.ListModelsResponse]
     """The models that are loaded and what each can do."""
+    TeachPhrase: _grpc.UnaryUnaryMultiCallable[_speech_pb2.TeachPhraseRequest, _speech_pb2.TeachPhraseResponse]
+    """Teaches a word memory from one recording; the memory is made if there is none of its name."""
+    ForgetPhrase: _grpc.UnaryUnaryMultiCallable[_speech_pb2.ForgetPhraseRequest, _speech_pb2.ForgetPhraseResponse]
+    """Takes a phrase out of a word memory."""
+    ListPhrases: _grpc.UnaryUnaryMultiCallable[_speech_pb2.ListPhrasesRequest, _speech_pb2.ListPhrasesResponse]
+    """What a word memory knows."""
 
 @_typing.type_check_only
 class SpeechServiceAsyncStub(SpeechServiceStub):
@@ -62,6 +68,12 @@ class SpeechServiceAsyncStub(SpeechServiceStub):
     """Live recognition: config first, exactly once, then audio and controls; half-closing ends the audio."""
     ListModels: _aio.UnaryUnaryMultiCallable[_speech_pb2.ListModelsRequest, _speech_pb2.ListModelsResponse]  # type: ignore[assignment]
     """The models that are loaded and what each can do."""
+    TeachPhrase: _aio.UnaryUnaryMultiCallable[_speech_pb2.TeachPhraseRequest, _speech_pb2.TeachPhraseResponse]  # type: ignore[assignment]
+    """Teaches a word memory from one recording; the memory is made if there is none of its name."""
+    ForgetPhrase: _aio.UnaryUnaryMultiCallable[_speech_pb2.ForgetPhraseRequest, _speech_pb2.ForgetPhraseResponse]  # type: ignore[assignment]
+    """Takes a phrase out of a word memory."""
+    ListPhrases: _aio.UnaryUnaryMultiCallable[_speech_pb2.ListPhrasesRequest, _speech_pb2.ListPhrasesResponse]  # type: ignore[assignment]
+    """What a word memory knows."""
 
 class SpeechServiceServicer(metaclass=_abc_1.ABCMeta):
     """Speech recognition. A refused request names the field; no request ends as UNKNOWN."""
@@ -97,5 +109,29 @@ class SpeechServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_speech_pb2.ListModelsResponse, _abc.Awaitable[_speech_pb2.ListModelsResponse]]:
         """The models that are loaded and what each can do."""
+
+    @_abc_1.abstractmethod
+    def TeachPhrase(
+        self,
+        request: _speech_pb2.TeachPhraseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_speech_pb2.TeachPhraseResponse, _abc.Awaitable[_speech_pb2.TeachPhraseResponse]]:
+        """Teaches a word memory from one recording; the memory is made if there is none of its name."""
+
+    @_abc_1.abstractmethod
+    def ForgetPhrase(
+        self,
+        request: _speech_pb2.ForgetPhraseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_speech_pb2.ForgetPhraseResponse, _abc.Awaitable[_speech_pb2.ForgetPhraseResponse]]:
+        """Takes a phrase out of a word memory."""
+
+    @_abc_1.abstractmethod
+    def ListPhrases(
+        self,
+        request: _speech_pb2.ListPhrasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_speech_pb2.ListPhrasesResponse, _abc.Awaitable[_speech_pb2.ListPhrasesResponse]]:
+        """What a word memory knows."""
 
 def add_SpeechServiceServicer_to_server(servicer: SpeechServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
@@ -37,6 +37,7 @@ from cifasr_serving.scheduler import Lane, Scheduler
 from cifasr_serving.session import Session, StreamSettings, Totals, Update
 from cifasr_serving.status import ending_of
 
+T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 _log = logging.getLogger(__name__)
 
@@ -168,56 +169,58 @@ class SpeechServicer(SpeechServiceServicer):
         self, request: pb.TeachPhraseRequest, context: Context
     ) -> pb.TeachPhraseResponse:
         """Teach a word memory from a recording."""
-        call = _Call("TeachPhrase")
-        response = pb.TeachPhraseResponse()
-        try:
-            self._refuse_while_draining()
+
+        def prepare(call: _Call) -> Callable[[], pb.TeachPhraseResponse]:
             check_client_request_id(request.client_request_id)
             settings = parse_config(request, self._models)
             memories, name = self._memory(request.config.memory, "config.memory")
 
-            def lesson() -> pb.TeachPhraseResponse:
+            def teach() -> pb.TeachPhraseResponse:
                 samples = read_lesson(request.audio, settings.audio, self._config, call.totals)
-                return pb.TeachPhraseResponse(
-                    phrases=taught_phrases(memories.teach(settings.model, name, samples, request.text))
-                )
+                learnt = memories.teach(settings.model, name, samples, request.text)
+                return pb.TeachPhraseResponse(phrases=taught_phrases(learnt))
 
-            with self.recordings.take():
-                response, call.totals.compute_s = await self._scheduler.run(lesson, Lane.RECORDING)
-        except Exception as error:
-            await self._abort(context, call, error)
-        self._log_end(call, "OK")
-        return response
+            return teach
+
+        return await self._in_one_turn("TeachPhrase", context, prepare)
 
     async def ForgetPhrase(  # noqa: N802 (gRPC's name)
         self, request: pb.ForgetPhraseRequest, context: Context
     ) -> pb.ForgetPhraseResponse:
         """Take a phrase out of a word memory."""
-        call = _Call("ForgetPhrase")
-        try:
-            self._refuse_while_draining()
+
+        def prepare(call: _Call) -> Callable[[], pb.ForgetPhraseResponse]:
             memories, name = self._memory(request.memory, "memory")
             model = find_model(request.model, self._models)
-            with self.recordings.take():
-                await self._scheduler.run(lambda: memories.forget(model, name, request.text), Lane.RECORDING)
-        except Exception as error:
-            await self._abort(context, call, error)
-        self._log_end(call, "OK")
-        return pb.ForgetPhraseResponse()
+
+            def forget() -> pb.ForgetPhraseResponse:
+                memories.forget(model, name, request.text)
+                return pb.ForgetPhraseResponse()
+
+            return forget
+
+        return await self._in_one_turn("ForgetPhrase", context, prepare)
 
     async def ListPhrases(  # noqa: N802 (gRPC's name)
         self, request: pb.ListPhrasesRequest, context: Context
     ) -> pb.ListPhrasesResponse:
         """Say what a word memory knows."""
-        call = _Call("ListPhrases")
-        response = pb.ListPhrasesResponse()
-        try:
-            self._refuse_while_draining()
+
+        def prepare(call: _Call) -> Callable[[], pb.ListPhrasesResponse]:
             memories, name = self._memory(request.memory, "memory")
             model = find_model(request.model, self._models)
+            return lambda: pb.ListPhrasesResponse(phrases=taught_phrases(memories.phrases(model, name)))
+
+        return await self._in_one_turn("ListPhrases", context, prepare)
+
+    async def _in_one_turn(self, method: str, context: Context, prepare: Callable[[_Call], Callable[[], T]]) -> T:
+        """Answer an RPC by one turn of the model's thread, which also keeps the writers of a memory apart."""
+        call = _Call(method)
+        try:
+            self._refuse_while_draining()
+            work = prepare(call)
             with self.recordings.take():
-                known, _ = await self._scheduler.run(lambda: memories.phrases(model, name), Lane.RECORDING)
-            response.phrases.extend(taught_phrases(known))
+                response, call.totals.compute_s = await self._scheduler.run(work, Lane.RECORDING)
         except Exception as error:
             await self._abort(context, call, error)
         self._log_end(call, "OK")

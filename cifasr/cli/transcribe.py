@@ -11,7 +11,8 @@ from cifasr.cli.memory import biasing_of
 from cifasr.cli.output import err_console, print_json
 from cifasr.cli.progress import progress_bar
 from cifasr.config import parse_config
-from cifasr.decoding.endpoint import TrailingSilence
+from cifasr.decoding.endpoint_config import EndpointConfig, EndpointerKind
+from cifasr.decoding.endpointers import make_endpointer
 from cifasr.decoding.result import Segment
 from cifasr.decoding.streaming import StreamingOptions
 from cifasr.decoding.streaming import transcribe as recognise
@@ -27,6 +28,9 @@ def transcribe(
     offline: Annotated[
         bool, typer.Option("--offline", help="Hear each file whole: slow and large for long ones.")
     ] = False,
+    endpointer: Annotated[
+        EndpointerKind, typer.Option(help="Who says that a segment is over.")
+    ] = EndpointConfig().endpointer,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON a file, with its segments.")] = False,
     words: Annotated[
         bool, typer.Option("--words", help="The same, with the time and confidence of each word.")
@@ -44,11 +48,12 @@ def transcribe(
     biasing = biasing_of(memory, recogniser, model)
     sources, num_bad = _sources(files)
     named = len(files) > 1 or files[0].is_dir()
+    ends = make_endpointer(EndpointConfig(endpointer=endpointer))
     num_good = 0
     with progress_bar() as bar:
         for path in bar.track(sources, description="transcribe"):
             try:
-                segments = recognise(recogniser, read_samples(path), options, TrailingSilence(), biasing)
+                segments = recognise(recogniser, read_samples(path), options, ends, biasing)
             except AudioError as error:
                 _complain(error)
                 num_bad += 1

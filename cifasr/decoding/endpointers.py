@@ -16,9 +16,8 @@ from torch import Tensor
 from cifasr.cerebellum.forward_model import EchoState
 from cifasr.decoding.endpoint import Endpointer, Observation, Scorer, Silence, TrailingSilence
 from cifasr.decoding.endpoint_config import EndpointConfig, EndpointerKind
-from cifasr.decoding.pauses import FEATURES, PauseFeatures
+from cifasr.decoding.pauses import PauseFeatures
 from cifasr.nn.state import State, merged, scoped
-from cifasr.spiking.population import SpikingActor
 
 PARAMETERS_PATH = Path(__file__).with_name("endpointers.safetensors")
 
@@ -53,37 +52,6 @@ class Logistic:
         """Score by features, (..., F) to (...)."""
         p = self._parameters
         return (features - p["mean"]) / p["scale"] @ p["weights"] + p["bias"]
-
-
-class Spiking:
-    """Scores a frame by what a population of spiking neurons votes for, from the same features.
-
-    Args:
-        parameters: "mean" and "scale" (F,), and under "actor" those of a `SpikingActor`.
-    """
-
-    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
-        self._parameters = parameters
-        self._features = PauseFeatures()
-        weights = scoped(parameters, "actor")
-        self.actor = SpikingActor(len(FEATURES), 1, hidden=(weights["linears.0.weight"].shape[0],))
-        self.actor.load_state_dict(weights)
-        self.actor.requires_grad_(False)
-
-    def begin(self, state: State | None = None) -> State:
-        """Begin a segment; the speaker's pace goes on."""
-        return self._features.begin(state)
-
-    def score(self, observation: Observation, state: State) -> tuple[Tensor, State]:
-        """Score all n frames."""
-        features, state = self._features(observation, state)
-        return self.of_features(features), state
-
-    def of_features(self, features: Tensor) -> Tensor:
-        """Score by features, (..., F) to (...)."""
-        obs = (features - self._parameters["mean"]) / self._parameters["scale"]
-        votes: Tensor = self.actor(obs.flatten(0, -2))
-        return votes.view(obs.shape[:-1])
 
 
 class Foretelling:
@@ -150,7 +118,6 @@ class Foretelling:
 SCORERS: Mapping[EndpointerKind, Callable[[Mapping[str, Tensor]], Scorer]] = {
     EndpointerKind.logistic: Logistic,
     EndpointerKind.forward_model: Foretelling,
-    EndpointerKind.spiking: Spiking,
 }
 
 

@@ -77,7 +77,7 @@ class PauseFeatures:
         ]
         after = {
             **merged({"silence": silence_state}),
-            "recent": recent[: len(recent) - observation.num_ahead][-round(_MEMORY_S / frame_s) :],
+            "recent": recent[: len(recent) - observation.num_ahead][-round((_MEMORY_S + _SHORT_S) / frame_s) :],
             "gained": open_weight[last : last + 1],
             "since_firing": since_s[last : last + 1],
             "interval": interval_s[last : last + 1],

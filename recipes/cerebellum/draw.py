@@ -8,13 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import torch
 
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from turns import Turn, record, room_tone, speech_bounds
 
+from cifasr.audio.samples import SAMPLE_RATE_HZ, read_samples
 from cifasr.cerebellum import dopamine, hopfield
 from cifasr.cerebellum.cmac import Cmac
 from cifasr.cerebellum.forward_model import Correction, EchoState, mackey_glass, ridge
@@ -22,8 +25,13 @@ from cifasr.cerebellum.granular import GranularCircuit, Variant
 from cifasr.cerebellum.hebbian import HebbianMemory
 from cifasr.cerebellum.muscle_synergy import GoalMap, compose, factorise, variance_accounted_for
 from cifasr.cerebellum.mushroom_body import MushroomBody
+from cifasr.decoding.endpoint_config import EndpointConfig
+from cifasr.decoding.endpointers import scorers
+from cifasr.decoding.streaming import StreamingOptions
+from cifasr.models.pretrained import load_model
 
 HERE = Path(__file__).parent
+SAMPLE = HERE.parents[1] / "serving/cifasr_serving/sample/letter.flac"
 
 
 def draw_cmac(left: Axes, right: Axes) -> None:
@@ -195,6 +203,38 @@ def draw_muscle_synergy(left: Axes, right: Axes) -> None:
     right.set(title="strengths for a goal, exact at the dots", xlabel="goal")
 
 
+def draw_endpointing(left: Axes, right: Axes) -> None:
+    """Draw a turn, its weights and firings, and how each endpointer grows sure that it is over."""
+    samples = read_samples(SAMPLE)[: round(8.45 * SAMPLE_RATE_HZ)]
+    end = speech_bounds(samples)[1]
+    said = np.concatenate([samples[:end], room_tone(samples, 5 * SAMPLE_RATE_HZ // 2, np.random.default_rng(0))])
+    turn = Turn("letter", "synthesiser", "alone", noisy=False, samples=said, end_s=end / SAMPLE_RATE_HZ)
+    track = record(load_model(), turn, StreamingOptions())
+    frame_s = track.observations[0].frame_s
+    alpha, fired = (
+        torch.cat([getattr(o, name)[: o.num_heard] for o in track.observations]) for name in ("alpha", "firings")
+    )
+    times = (torch.arange(len(alpha)) + 1) * frame_s
+    left.fill_between(times, alpha, step="pre", alpha=0.6)
+    left.plot(times[fired > 0], torch.full((int((fired > 0).sum()),), -0.05), "k|")
+    left.axvline(turn.end_s, color="k", linestyle=":")
+    left.set(title="weights and firings; the last word ends at the dots", xlabel="s", ylabel="weight")
+    silence_s = EndpointConfig().trailing_silence_s
+    for kind, (scorer, threshold) in scorers(silence_s).items():
+        state, scored = scorer.begin(), []
+        for observation in track.observations:
+            scores, state = scorer.score(observation, state)
+            scored.append(scores[: observation.num_heard])
+        score = torch.cat(scored)
+        low = score[times < turn.end_s].median()
+        right.plot(times - turn.end_s, ((score - low) / (threshold - low)).clamp(-0.2, 1.3), label=kind.value)
+    right.axhline(1.0, color="k", linestyle=":")
+    right.set(
+        title=f"how sure; 1 ends it (as patient as {silence_s:g} s)", xlabel="s after the last word", xlim=(-1.5, 2.3)
+    )
+    right.legend(loc="upper left")
+
+
 PICTURES: dict[str, Callable[[Axes, Axes], None]] = {
     "cmac": draw_cmac,
     "mushroom_body": draw_mushroom_body,
@@ -204,6 +244,7 @@ PICTURES: dict[str, Callable[[Axes, Axes], None]] = {
     "dopamine": draw_dopamine,
     "forward_model": draw_forward_model,
     "muscle_synergy": draw_muscle_synergy,
+    "endpointing": draw_endpointing,
 }
 
 

@@ -7,6 +7,7 @@ that.
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -28,7 +29,6 @@ from cifasr.decoding.endpointers import (
     SILENCES_S,
     Foretelling,
     Logistic,
-    Spiking,
     threshold_of,
 )
 from cifasr.decoding.pauses import FEATURES, PauseFeatures
@@ -43,7 +43,7 @@ SEED = 0
 _QUIET = math.log(0.1 + 0.1)
 """The feature "silence" after a tenth of a second; before it nobody is asked."""
 
-_CUT = 12.0
+_CUT = 8.0
 """Seconds of waiting that a speaker would rather bear than be cut off once."""
 
 
@@ -195,8 +195,11 @@ class Critic:
         for action in range(2):
             errors = dopamine.prediction_errors(values[:, action], rewards[:, action])
             learnt.append(dopamine.learn(values[:, action], errors, self.taus, rule="expectile", step=0.5))
-        climbing_fibre = (torch.stack(learnt, 1) - values).flatten(1)
-        self._weights = self._cmac.learn(self._weights, self._cells(obs), climbing_fibre, beta=0.05)
+        news = (torch.stack(learnt, 1) - values).flatten(1)
+        # Moments in one cell speak with one voice; a hundred of them would push it over its aim.
+        cells, voice, num_voices = self._cells(obs).unique(dim=0, return_inverse=True, return_counts=True)
+        climbing_fibre = news.new_zeros(len(cells), news.shape[1]).index_add(0, voice, news) / num_voices[:, None]
+        self._weights = self._cmac.learn(self._weights, cells, climbing_fibre, beta=0.1)
 
 
 def train_spiking(seen: Seen, *, rounds: int, risk: float) -> dict[str, Tensor]:
@@ -209,7 +212,8 @@ def train_spiking(seen: Seen, *, rounds: int, risk: float) -> dict[str, Tensor]:
     heard = seen.features[seen.heard]
     mean, scale = heard.mean(0), heard.std(0)
     actor, critic = SpikingActor(len(FEATURES), 1, hidden=(32,)), Critic()
-    optimizer = torch.optim.Adam(actor.parameters(), 1e-2)
+    actor.encoder.requires_grad_(False)  # a field that is learnt to no width divides by zero
+    optimizer = torch.optim.Adam([p for p in actor.parameters() if p.requires_grad], 5e-3)
     times = (torch.arange(seen.features.shape[1]) + 1) * seen.frame_s
     late_s = (times - seen.ends_s[:, None]).clamp(min=0).float()
     ending = torch.where(seen.over, -late_s, -_CUT)
@@ -230,16 +234,27 @@ def train_spiking(seen: Seen, *, rounds: int, risk: float) -> dict[str, Tensor]:
                 waiting[:, place] = following
                 following = torch.where(stops[:, place], rewards[:, place], following)
             critic.learn(obs[game][here], torch.stack([waiting[here], rewards[here]], 1))
-            if play == 0:
+            if play < rounds // 4:
                 continue  # the critic first
             worth = critic.values(obs[game][here])[..., :num_low].mean(2)  # (rows, 2)
-            visits = survival[here].clamp_min(0.02)
-            loss = -(visits * chance[here] * (worth[:, 1] - worth[:, 0])).mean()
+            # By how much an action is better hardly counts, or the fear of cuts silences every neuron.
+            advantage = (worth[:, 1] - worth[:, 0]).clamp(-1.0, 1.0)
+            loss = -(survival[here].clamp_min(0.1) * chance[here] * advantage).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     weights = {name: value.detach() for name, value in actor.state_dict().items()}
     return {"mean": mean, "scale": scale} | merged({"actor": weights})
+
+
+def votes(numbers: dict[str, Tensor], features: Tensor) -> Tensor:
+    """Let a trained actor vote on features, (..., F) to (...)."""
+    weights = scoped(numbers, "actor")
+    actor = SpikingActor(len(FEATURES), 1, hidden=(len(weights["linears.0.bias"]),))
+    actor.load_state_dict(weights)
+    obs = (features - numbers["mean"]) / numbers["scale"]
+    with torch.no_grad():
+        return actor(obs.flatten(0, -2)).view(obs.shape[:-1])
 
 
 def scores(name: str, numbers: dict[str, Tensor], seen: Seen) -> tuple[Tensor, Tensor]:
@@ -255,8 +270,8 @@ def scores(name: str, numbers: dict[str, Tensor], seen: Seen) -> tuple[Tensor, T
         frames = -predict(numbers["readout"], senses)[..., 0]
         chunks = -predict(numbers["readout"], ahead[:, -1])[:, 0].view(num_turns, -1)
     else:
-        made = (Logistic if name == "logistic" else Spiking)(numbers)
-        frames, chunks = made.of_features(seen.features), made.of_features(seen.ahead[:, :, -1])
+        judge = Logistic(numbers).of_features if name == "logistic" else partial(votes, numbers)
+        frames, chunks = judge(seen.features), judge(seen.ahead[:, :, -1])
     with_text = seen.text.repeat_interleave(seen.chunk_frames, 1) & seen.heard
     return frames.masked_fill(~with_text, -torch.inf), chunks.masked_fill(~seen.text, -torch.inf)
 
@@ -297,8 +312,8 @@ def curve(scored: Tensor, seen: Seen, *, chunks: bool) -> Curve:
 def train(
     tracks: Annotated[Path, typer.Argument(help="What `record` kept of training speakers.")],
     out: Annotated[Path, typer.Option(help="Where the numbers go.")] = PARAMETERS_PATH,
-    rounds: Annotated[int, typer.Option(help="How often the actor plays all turns.")] = 30,
-    risk: Annotated[float, typer.Option(help="Share of the lowest expectiles that the actor minds.")] = 0.34,
+    rounds: Annotated[int, typer.Option(help="How often the spiking actor plays all turns; 0 for none.")] = 0,
+    risk: Annotated[float, typer.Option(help="Share of the lowest expectiles that the actor minds.")] = 1.0,
 ) -> None:
     """Train all, and find for each the scores that cut as many of these turns early as silences of some lengths."""
     torch.set_num_threads(1)
@@ -306,8 +321,9 @@ def train(
     trained = {
         "logistic": train_logistic(seen),
         "forward_model": train_forward_model(seen),
-        "spiking": train_spiking(seen, rounds=rounds, risk=risk),
     }
+    if rounds:
+        trained["spiking"] = train_spiking(seen, rounds=rounds, risk=risk)
     timer = curve(scores("silence", {}, seen)[1], seen, chunks=True)
     places = torch.searchsorted(timer.thresholds, torch.tensor(SILENCES_S)).clamp(max=len(timer.thresholds) - 1)
     rates = timer.early.float().mean(0)[places].tolist()
@@ -336,7 +352,7 @@ def measure(
     recorded: list[Track] = torch.load(tracks, weights_only=False)
     seen = watch([track for track in recorded if kind in (None, track.kind)])
     numbers = load_file(parameters)
-    for name in ("silence", "logistic", "forward_model", "spiking"):
+    for name in ("silence", *sorted({key.split(".")[0] for key in numbers}, reverse=True)):
         row: dict[str, object] = {"endpointer": name, "turns": len(seen.ends_s)}
         for grain, scored in zip(("frame", "chunk"), scores(name, scoped(numbers, name), seen), strict=True):
             played = curve(scored, seen, chunks=grain == "chunk")

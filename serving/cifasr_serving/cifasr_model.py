@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from cifasr.decoding.endpoint import EndpointConfig, TrailingSilence
+from cifasr.decoding.endpoint_config import EndpointConfig, EndpointerKind
+from cifasr.decoding.endpointers import make_endpointer
 from cifasr.decoding.memory.word_memory import WordMemory
 from cifasr.decoding.streaming import StreamingOptions, StreamingRecognizer
 from cifasr.models.checkpoint import content_version
@@ -25,27 +26,40 @@ class CifasrModel:
         info: What ListModels says.
         network: The network; only read.
         options: Chunk and context of every stream.
+        endpointer: Who ends utterances where the caller does not say.
         memory: Opens the word memory that a stream goes by, as it is when the stream begins; None: none.
     """
 
     info: ModelInfo
     network: CifAsr
     options: StreamingOptions
+    endpointer: EndpointerKind
     memory: Callable[[], WordMemory] | None = None
 
     def open_stream(self, endpointing: Endpointing) -> StreamingRecognizer:
         """Begin a stream."""
-        endpointer = TrailingSilence(_endpoint_config(endpointing))
+        endpointer = make_endpointer(self._endpoint_config(endpointing))
         biasing = None if self.memory is None else self.memory().biasing()
         return StreamingRecognizer(self.network, self.options, endpointer, biasing)
 
+    def _endpoint_config(self, endpointing: Endpointing) -> EndpointConfig:
+        automatic = endpointing.automatic
+        asked = {
+            "endpointer": (endpointing.endpointer or self.endpointer) if automatic else EndpointerKind.silence,
+            "trailing_silence_s": endpointing.trailing_silence_s if automatic else _NEVER_S,
+            "initial_silence_s": endpointing.initial_silence_s if automatic else _NEVER_S,
+            "max_utterance_s": endpointing.max_utterance_s,
+        }
+        return EndpointConfig.model_validate({name: value for name, value in asked.items() if value is not None})
 
-def load_cifasr_model(path: Path | None, compute_threads: int) -> CifasrModel:
+
+def load_cifasr_model(path: Path | None, compute_threads: int, endpointer: EndpointerKind | None = None) -> CifasrModel:
     """Load a model.
 
     Args:
         path: A checkpoint; None for the model in the box.
         compute_threads: Threads of one call of the model.
+        endpointer: Who ends utterances where the caller does not say; None for cifasr's default.
 
     Raises:
         CheckpointError: The file is not a checkpoint of ours.
@@ -55,13 +69,4 @@ def load_cifasr_model(path: Path | None, compute_threads: int) -> CifasrModel:
     options = StreamingOptions()
     waits_s = ((options.chunk_ms or 0) + options.lookahead_ms) / 1000
     info = ModelInfo(network.config.name, content_version(path or PRETRAINED_PATH), ("en",), waits_s)
-    return CifasrModel(info, network, options)
-
-
-def _endpoint_config(endpointing: Endpointing) -> EndpointConfig:
-    asked = {
-        "trailing_silence_s": endpointing.trailing_silence_s if endpointing.automatic else _NEVER_S,
-        "initial_silence_s": endpointing.initial_silence_s if endpointing.automatic else _NEVER_S,
-        "max_utterance_s": endpointing.max_utterance_s,
-    }
-    return EndpointConfig(**{name: seconds for name, seconds in asked.items() if seconds is not None})
+    return CifasrModel(info, network, options, endpointer or EndpointConfig().endpointer)

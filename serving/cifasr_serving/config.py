@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from cifasr.config import Config
+from cifasr.decoding.endpoint_config import EndpointConfig, EndpointerKind
 from cifasr.decoding.memory.limits import MAX_LESSON_S, MAX_PHRASES
 
 
@@ -25,6 +26,7 @@ class ServerConfig(Config):
         retry_s: When a refused caller is told to come back, in seconds.
         max_message_bytes: Largest request message; past it, RESOURCE_EXHAUSTED.
         max_audio_bytes: Largest ``audio_content`` of a live stream; past it, INVALID_ARGUMENT.
+        endpointer: Who ends utterances where the caller does not say.
         max_utterance_s: Largest ``endpointing.max_utterance`` that a caller may ask for, in seconds.
         max_memories: Word memories in the folder; one more is refused with RESOURCE_EXHAUSTED.
         max_phrases: Phrases of one word memory; one more is refused.
@@ -48,6 +50,7 @@ class ServerConfig(Config):
     retry_s: float = Field(default=2.0, gt=0)
     max_message_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     max_audio_bytes: int = Field(default=64 * 1024, ge=1024)
+    endpointer: EndpointerKind = EndpointConfig().endpointer
     max_utterance_s: float = Field(default=60.0, gt=0)
     max_memories: int = Field(default=1000, ge=1)
     max_phrases: int = Field(default=1000, ge=1, le=MAX_PHRASES)

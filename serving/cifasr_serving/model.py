@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cifasr.audio.samples import Samples
+from cifasr.decoding.endpoint_config import EndpointerKind
 from cifasr.decoding.result import Result
 
 
@@ -29,12 +30,14 @@ class Endpointing:
     """A caller's wishes; None keeps the model's value.
 
     Attributes:
+        endpointer: Who says that an utterance is over.
         trailing_silence_s: Silence that ends an utterance with words, in seconds.
         initial_silence_s: Silence that ends one without, in seconds.
         max_utterance_s: Longest utterance, in seconds.
         automatic: False: only the caller ends utterances, but for those longer than ``max_utterance_s``.
     """
 
+    endpointer: EndpointerKind | None = None
     trailing_silence_s: float | None = None
     initial_silence_s: float | None = None
     max_utterance_s: float | None = None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
+from cifasr.decoding.endpoint_config import EndpointerKind
 from cifasr_serving.audio import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ, RAW_FORMATS, AudioSpec, Encoding
 from cifasr_serving.config import ServerConfig
 from cifasr_serving.errors import InvalidRequestError, UnknownModelError
@@ -157,9 +158,18 @@ def _endpointing(config: pb.StreamingRecognitionConfig, limits: ServerConfig, pr
             f"{prefix}.max_utterance", f"{longest_s:g} s, wanted at most {limits.max_utterance_s:g} s"
         )
     automatic = not rules.disable_automatic_endpointing
-    if not automatic and (trailing_s, initial_s, longest_s) != (None, None, None):
+    endpointer = _endpointer(rules, prefix)
+    if not automatic and (endpointer, trailing_s, initial_s, longest_s) != (None, None, None, None):
         raise InvalidRequestError(f"{prefix}.disable_automatic_endpointing", "set together with an automatic rule")
-    return Endpointing(trailing_s, initial_s, longest_s if automatic else limits.max_utterance_s, automatic)
+    return Endpointing(endpointer, trailing_s, initial_s, longest_s if automatic else limits.max_utterance_s, automatic)
+
+
+def _endpointer(rules: pb.EndpointingConfig, prefix: str) -> EndpointerKind | None:
+    try:
+        name = pb.EndpointingConfig.Endpointer.Name(rules.endpointer).removeprefix("ENDPOINTER_").lower()
+    except ValueError:
+        raise InvalidRequestError(f"{prefix}.endpointer", f"{rules.endpointer} is not an Endpointer") from None
+    return None if name == "unspecified" else EndpointerKind(name)
 
 
 def _positive(message: pb.VoiceActivityTimeout | pb.EndpointingConfig, name: str, prefix: str) -> float | None:

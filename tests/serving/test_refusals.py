@@ -97,6 +97,18 @@ STREAMS = {
         INVALID,
         f"{ENDPOINTING}.max_utterance",
     ),
+    "no such endpointer": (
+        bad_streaming(endpointing=pb.EndpointingConfig(endpointer=77)),
+        INVALID,
+        f"{ENDPOINTING}.endpointer",
+    ),
+    "off and an endpointer": (
+        bad_streaming(
+            endpointing=pb.EndpointingConfig(endpointer="ENDPOINTER_LOGISTIC", disable_automatic_endpointing=True)
+        ),
+        INVALID,
+        f"{ENDPOINTING}.disable_automatic_endpointing",
+    ),
     "off and a rule": (
         bad_streaming(endpointing=pb.EndpointingConfig(max_utterance=SECOND, disable_automatic_endpointing=True)),
         INVALID,

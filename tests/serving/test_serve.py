@@ -16,7 +16,8 @@ from cifasr_serving.errors import ServerError
 from cifasr_serving.model import Endpointing
 from cifasr_serving.server import SpeechServer
 
-from cifasr.decoding.endpoint import EndpointConfig, TrailingSilence
+from cifasr.decoding.endpoint import TrailingSilence
+from cifasr.decoding.endpoint_config import EndpointConfig, EndpointerKind
 from cifasr.decoding.streaming import transcribe
 from cifasr.errors import ConfigError
 from cifasr.models.checkpoint import save_checkpoint
@@ -109,6 +110,18 @@ def test_a_callers_endpointing_reaches_the_recogniser(checkpoint):
 
     assert len(short.finals) == 4
     assert len(whole.finals) == 0
+
+
+@pytest.mark.parametrize("kind", EndpointerKind)
+def test_every_endpointer_can_be_the_servers_and_the_callers(checkpoint, kind):
+    model, other = load_cifasr_model(checkpoint, 1, kind), load_cifasr_model(checkpoint, 1)
+
+    of_server = model.open_stream(Endpointing()).accept_waveform(NOISE)
+    of_caller = other.open_stream(Endpointing(endpointer=kind)).accept_waveform(NOISE)
+    at_the_limit = model.open_stream(Endpointing(max_utterance_s=1.28)).accept_waveform(NOISE)
+
+    assert of_server == of_caller
+    assert len(at_the_limit.finals) >= 4
 
 
 async def test_a_port_in_use_is_an_error(serving, fake_model):

@@ -6,6 +6,8 @@ import pytest
 from cifasr_serving.pb import speech_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
 
+from cifasr.decoding.endpoint_config import EndpointerKind
+
 EVENT = pb.StreamingRecognizeResponse
 FINALIZE = pb.StreamControl.ACTION_FINALIZE
 KEEP_ALIVE = pb.StreamControl.ACTION_KEEP_ALIVE
@@ -141,6 +143,17 @@ async def test_finalize_ends_the_utterance_and_the_stream_goes_on(serving, kit):
         responses = await kit.converse(running.stub, requests)
 
     assert [t.split(".")[0] for t in kit.transcripts(responses)] == ["word0", " word2"]
+
+
+async def test_a_caller_chooses_the_endpointer_and_unset_is_the_servers(serving, kit, fake_model):
+    model = fake_model()
+    logistic = pb.EndpointingConfig(endpointer=pb.EndpointingConfig.ENDPOINTER_LOGISTIC)
+
+    async with serving(model) as running:
+        for endpointing in (logistic, pb.EndpointingConfig()):
+            await kit.converse(running.stub, [kit.opening(endpointing=endpointing)])
+
+    assert [asked.endpointer for asked in model.streams] == [EndpointerKind.logistic, None]
 
 
 async def test_endpointing_is_the_callers_and_unset_fields_keep_the_models(serving, kit, fake_model):

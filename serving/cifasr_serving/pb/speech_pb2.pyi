@@ -389,12 +389,42 @@ class EndpointingConfig(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Endpointer:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _EndpointerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[EndpointingConfig._Endpointer.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ENDPOINTER_UNSPECIFIED: EndpointingConfig._Endpointer.ValueType  # 0
+        """The server's choice."""
+        ENDPOINTER_SILENCE: EndpointingConfig._Endpointer.ValueType  # 1
+        """The durations below alone."""
+        ENDPOINTER_LOGISTIC: EndpointingConfig._Endpointer.ValueType  # 2
+        """Log odds from weights, firings, loudness and confidence."""
+        ENDPOINTER_FORWARD_MODEL: EndpointingConfig._Endpointer.ValueType  # 3
+        """A forward model that expects no more speech."""
+
+    class Endpointer(_Endpointer, metaclass=_EndpointerEnumTypeWrapper):
+        """Who says that an utterance is over."""
+
+    ENDPOINTER_UNSPECIFIED: EndpointingConfig.Endpointer.ValueType  # 0
+    """The server's choice."""
+    ENDPOINTER_SILENCE: EndpointingConfig.Endpointer.ValueType  # 1
+    """The durations below alone."""
+    ENDPOINTER_LOGISTIC: EndpointingConfig.Endpointer.ValueType  # 2
+    """Log odds from weights, firings, loudness and confidence."""
+    ENDPOINTER_FORWARD_MODEL: EndpointingConfig.Endpointer.ValueType  # 3
+    """A forward model that expects no more speech."""
+
     TRAILING_SILENCE_FIELD_NUMBER: _builtins.int
     INITIAL_SILENCE_FIELD_NUMBER: _builtins.int
     MAX_UTTERANCE_FIELD_NUMBER: _builtins.int
     DISABLE_AUTOMATIC_ENDPOINTING_FIELD_NUMBER: _builtins.int
+    ENDPOINTER_FIELD_NUMBER: _builtins.int
     disable_automatic_endpointing: _builtins.bool
     """Only the caller ends utterances, and the server those past its longest; no other field here may be set."""
+    endpointer: Global___EndpointingConfig.Endpointer.ValueType
+    """Who says so; the durations above hold besides, as limits."""
     @_builtins.property
     def trailing_silence(self) -> _duration_pb2.Duration:
         """Trailing silence that ends an utterance in which something was decoded."""
@@ -414,10 +444,11 @@ class EndpointingConfig(_message.Message):
         initial_silence: _duration_pb2.Duration | None = ...,
         max_utterance: _duration_pb2.Duration | None = ...,
         disable_automatic_endpointing: _builtins.bool = ...,
+        endpointer: Global___EndpointingConfig.Endpointer.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["initial_silence", b"initial_silence", "max_utterance", b"max_utterance", "trailing_silence", b"trailing_silence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disable_automatic_endpointing", b"disable_automatic_endpointing", "initial_silence", b"initial_silence", "max_utterance", b"max_utterance", "trailing_silence", b"trailing_silence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disable_automatic_endpointing", b"disable_automatic_endpointing", "endpointer", b"endpointer", "initial_silence", b"initial_silence", "max_utterance", b"max_utterance", "trailing_silence", b"trailing_silence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -189,7 +189,7 @@ class StreamingRecognizer:
                 return rest
         return None
 
-    def _hear_chunk(self, feats: Tensor) -> Observation:
+    def _hear_chunk(self, feats: Tensor) -> Observation | None:
         # Offline all is one chunk, and ahead of a part lies the next.
         seen = (self._left_frames, 0 if self._options.chunk_ms is None else self._ahead_frames)
         encoder_out, self._encoder_state = self._model.encoder.step(feats, self._encoder_state, *seen)
@@ -203,7 +203,7 @@ class StreamingRecognizer:
             self._decode(encoder_out[:, first:end], ahead, alpha[:, first:end])
         horizon = _RESIDUE_HORIZON_S * 1000 // self._model.frame_ms
         self._recent_weights = torch.cat([self._recent_weights, alpha[0]])[-horizon:]
-        return self._observe(feats, encoder_out, observed, before)
+        return None if self._endpointer is None else self._observe(feats, encoder_out, observed, before)
 
     def _decode(self, encoder_out: Tensor, ahead: Tensor, alpha: Tensor) -> None:
         """Let the neuron integrate a chunk, and ask the decoder about each firing."""
@@ -263,9 +263,9 @@ class StreamingRecognizer:
             confidence=self._writer.confidences[-1] if self._writer.confidences else 0.0,
         )
 
-    def _over(self, observation: Observation) -> bool:
+    def _over(self, observation: Observation | None) -> bool:
         """Ask the endpointer whether the segment ends with the chunk just heard."""
-        if self._endpointer is None:
+        if self._endpointer is None or observation is None:
             return False
         over, self._endpointer_state = self._endpointer.ends(observation, self._endpointer_state)
         return over

@@ -13,6 +13,7 @@ class EndpointerKind(StrEnum):
     silence = "silence"
     logistic = "logistic"
     forward_model = "forward_model"
+    spiking = "spiking"
 
 
 class EndpointConfig(Config):

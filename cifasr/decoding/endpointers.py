@@ -16,8 +16,9 @@ from torch import Tensor
 from cifasr.cerebellum.forward_model import EchoState
 from cifasr.decoding.endpoint import Endpointer, Observation, Scorer, Silence, TrailingSilence
 from cifasr.decoding.endpoint_config import EndpointConfig, EndpointerKind
-from cifasr.decoding.pauses import PauseFeatures
+from cifasr.decoding.pauses import FEATURES, PauseFeatures
 from cifasr.nn.state import State, merged, scoped
+from cifasr.spiking.population import SpikingActor
 
 PARAMETERS_PATH = Path(__file__).with_name("endpointers.safetensors")
 
@@ -52,6 +53,37 @@ class Logistic:
         """Score by features, (..., F) to (...)."""
         p = self._parameters
         return (features - p["mean"]) / p["scale"] @ p["weights"] + p["bias"]
+
+
+class Voting:
+    """Scores a frame by how much better an actor of spiking neurons holds it to end now than to wait.
+
+    Args:
+        parameters: "mean" and "scale" (F,), and the actor's.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        weights = scoped(parameters, "actor")
+        self._actor = SpikingActor(len(FEATURES), 2, hidden=(len(weights["linears.0.bias"]),))
+        self._actor.load_state_dict(weights)
+        self._mean, self._scale = parameters["mean"], parameters["scale"]
+        self._features = PauseFeatures()
+
+    def begin(self, state: State | None = None) -> State:
+        """Begin a segment; the speaker's pace goes on."""
+        return self._features.begin(state)
+
+    def score(self, observation: Observation, state: State) -> tuple[Tensor, State]:
+        """Score all n frames."""
+        features, state = self._features(observation, state)
+        return self.of_features(features), state
+
+    @torch.no_grad()
+    def of_features(self, features: Tensor) -> Tensor:
+        """Score by features, (..., F) to (...)."""
+        obs = ((features - self._mean) / self._scale).flatten(0, -2)
+        worth: Tensor = self._actor(obs)  # (rows, 2): of waiting and of ending
+        return (worth[:, 1] - worth[:, 0]).view(features.shape[:-1])
 
 
 class Foretelling:
@@ -118,6 +150,7 @@ class Foretelling:
 SCORERS: Mapping[EndpointerKind, Callable[[Mapping[str, Tensor]], Scorer]] = {
     EndpointerKind.logistic: Logistic,
     EndpointerKind.forward_model: Foretelling,
+    EndpointerKind.spiking: Voting,
 }
 
 

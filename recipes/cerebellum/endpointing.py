@@ -7,28 +7,28 @@ that.
 import json
 import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import torch
 import typer
+from rich.progress import Progress
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 from turns import Track, make_turns, record
 
 from cifasr.cerebellum import dopamine
-from cifasr.cerebellum.cmac import Cmac
 from cifasr.cerebellum.forward_model import EchoState, ridge
-from cifasr.decoding.endpoint_config import EndpointConfig
+from cifasr.cli.progress import progress_bar
+from cifasr.decoding.endpoint_config import EndpointConfig, EndpointerKind
 from cifasr.decoding.endpointers import (
     HORIZON_S,
     LOG_ASKED,
     PARAMETERS_PATH,
+    SCORERS,
     SILENCES_S,
     Foretelling,
-    Logistic,
     threshold_of,
 )
 from cifasr.decoding.pauses import FEATURES, PauseFeatures
@@ -169,92 +169,64 @@ def train_forward_model(seen: Seen) -> dict[str, Tensor]:
     return parameters | {"readout": readout.float()}
 
 
-class Critic:
-    """Knows how rewards of waiting and of ending are distributed: a CMAC of expectiles, over how long it is quiet.
+class Critic(nn.Module):
+    """Foretells how rewards of waiting and of ending are distributed: expectiles of both, from a deep network.
 
     Args:
-        num_cells: Expectiles of each action.
+        num_cells: Expectiles of each action, C.
     """
 
     def __init__(self, num_cells: int = 9) -> None:
+        super().__init__()
         self.taus = torch.linspace(0.1, 0.9, num_cells)
-        self._cmac = Cmac.dense((24, 24, 24), 6)
-        self._weights = self._cmac.init_weights(2 * num_cells)
+        deep = (nn.Linear(len(FEATURES), 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 2 * num_cells))
+        self._network = nn.Sequential(*deep)
 
-    def _cells(self, obs: Tensor) -> Tensor:
-        chosen = [FEATURES.index(name) for name in ("silence", "since_firing_in_tokens", "quiet")]
-        return self._cmac.quantise(obs[:, chosen], -2.0, 2.0)
+    def forward(self, obs: Tensor) -> Tensor:
+        """Foretell rewards, (B, F) to (B, 2, C): of waiting and of ending."""
+        return self._network(obs).unflatten(1, (2, -1))
 
-    def values(self, obs: Tensor) -> Tensor:
-        """Rewards foretold, (B, 2, C): of waiting and of ending."""
-        return self._cmac.predict(self._weights, self._cells(obs)).unflatten(1, (2, -1))
-
-    def learn(self, obs: Tensor, rewards: Tensor) -> None:
-        """Hear what waiting and ending brought, (B, 2)."""
-        values, learnt = self.values(obs), []
-        for action in range(2):
-            errors = dopamine.prediction_errors(values[:, action], rewards[:, action])
-            learnt.append(dopamine.learn(values[:, action], errors, self.taus, rule="expectile", step=0.5))
-        news = (torch.stack(learnt, 1) - values).flatten(1)
-        # Moments in one cell speak with one voice; a hundred of them would push it over its aim.
-        cells, voice, num_voices = self._cells(obs).unique(dim=0, return_inverse=True, return_counts=True)
-        climbing_fibre = news.new_zeros(len(cells), news.shape[1]).index_add(0, voice, news) / num_voices[:, None]
-        self._weights = self._cmac.learn(self._weights, cells, climbing_fibre, beta=0.1)
+    def loss(self, obs: Tensor, rewards: Tensor) -> Tensor:
+        """Hear what waiting and ending brought, (B, 2): the gradient is what each dopamine cell is told."""
+        values = self(obs).flatten(0, 1)
+        errors = dopamine.prediction_errors(values.detach(), rewards.flatten())
+        wanted = dopamine.learn(values.detach(), errors, self.taus, rule="expectile", step=1.0)
+        return 0.5 * (wanted - values).square().sum(1).mean()
 
 
-def train_spiking(seen: Seen, *, rounds: int, risk: float) -> dict[str, Tensor]:
-    """Let an actor play turns: each second of waiting after the end costs 1, a cut before it ``_CUT``.
+def train_spiking(seen: Seen, bar: Progress, *, steps: int, risk: float) -> dict[str, Tensor]:
+    """Let an actor play turns: a second of waiting after the last word costs 1, a cut before it ``_CUT``.
 
-    It is asked every fourth frame of silence. It moves towards the action of which the critic holds the lowest
-    expectiles, a share ``risk`` of all, for higher.
+    Every fourth frame of silence is a game of its own with one decision. The critic knows how rewards are distributed;
+    the actor learns to say how much better ending is than waiting, by a share ``risk`` of the expectiles, the lowest.
+    A game is no whole turn: waiting is then worth what this actor will do a moment later, and to one that is not sure
+    it is worth nothing.
     """
     torch.manual_seed(SEED)
     heard = seen.features[seen.heard]
     mean, scale = heard.mean(0), heard.std(0)
-    actor, critic = SpikingActor(len(FEATURES), 1, hidden=(32,)), Critic()
+    actor, critic = SpikingActor(len(FEATURES), 2, hidden=(64,)), Critic()
     actor.encoder.requires_grad_(False)  # a field that is learnt to no width divides by zero
-    optimizer = torch.optim.Adam([p for p in actor.parameters() if p.requires_grad], 5e-3)
-    times = (torch.arange(seen.features.shape[1]) + 1) * seen.frame_s
-    late_s = (times - seen.ends_s[:, None]).clamp(min=0).float()
-    ending = torch.where(seen.over, -late_s, -_CUT)
-    never = -(late_s * seen.heard).amax(1)
+    learning = [p for p in (*actor.parameters(), *critic.parameters()) if p.requires_grad]
+    optimizer = torch.optim.Adam(learning, 3e-3)
     asked = (seen.heard & (seen.features[..., 0] > _QUIET))[:, 3::4]  # (B, P)
-    obs, ending = ((seen.features - mean) / scale)[:, 3::4], ending[:, 3::4]
+    obs, over = ((seen.features - mean) / scale)[:, 3::4], seen.over[:, 3::4].float()
+    rewards = torch.stack([-over, -_CUT * (1 - over)], 2)  # (B, P, 2)
     num_low = max(1, round(risk * len(critic.taus)))
-    for play in range(rounds):
-        for game in torch.randperm(len(obs)).split(24):
-            here, rewards = asked[game], ending[game]
-            chance = torch.zeros(here.shape)
-            chance[here] = torch.sigmoid(actor(obs[game][here])[:, 0])
-            survival = pad((1 - chance.detach()).cumprod(1), (1, 0), value=1.0)[:, :-1]
-            # What waiting brings at each moment: the reward of where this game, played on from there, ends.
-            waiting, following = torch.empty(here.shape), never[game]
-            stops = torch.rand(here.shape) < chance.detach()
-            for place in range(here.shape[1] - 1, -1, -1):
-                waiting[:, place] = following
-                following = torch.where(stops[:, place], rewards[:, place], following)
-            critic.learn(obs[game][here], torch.stack([waiting[here], rewards[here]], 1))
-            if play < rounds // 4:
-                continue  # the critic first
-            worth = critic.values(obs[game][here])[..., :num_low].mean(2)  # (rows, 2)
-            # By how much an action is better hardly counts, or the fear of cuts silences every neuron.
-            advantage = (worth[:, 1] - worth[:, 0]).clamp(-1.0, 1.0)
-            loss = -(survival[here].clamp_min(0.1) * chance[here] * advantage).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    for _ in bar.track(range(steps), description="play"):
+        game = torch.randperm(len(obs))[:40]
+        here, got = obs[game][asked[game]], rewards[game][asked[game]]
+        worth = critic(here)[..., :num_low].mean(2).detach()
+        better = worth[:, 1] - worth[:, 0]
+        # In units of its spread and around its mean: rates of spikes hardly reach far.
+        better = (better - better.mean()) / better.std()
+        waiting, ending = actor(here).unbind(1)
+        loss = critic.loss(here, got) + (ending - waiting - better).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
     weights = {name: value.detach() for name, value in actor.state_dict().items()}
     return {"mean": mean, "scale": scale} | merged({"actor": weights})
-
-
-def votes(numbers: dict[str, Tensor], features: Tensor) -> Tensor:
-    """Let a trained actor vote on features, (..., F) to (...)."""
-    weights = scoped(numbers, "actor")
-    actor = SpikingActor(len(FEATURES), 1, hidden=(len(weights["linears.0.bias"]),))
-    actor.load_state_dict(weights)
-    obs = (features - numbers["mean"]) / numbers["scale"]
-    with torch.no_grad():
-        return actor(obs.flatten(0, -2)).view(obs.shape[:-1])
 
 
 def scores(name: str, numbers: dict[str, Tensor], seen: Seen) -> tuple[Tensor, Tensor]:
@@ -270,8 +242,8 @@ def scores(name: str, numbers: dict[str, Tensor], seen: Seen) -> tuple[Tensor, T
         frames = -predict(numbers["readout"], senses)[..., 0]
         chunks = -predict(numbers["readout"], ahead[:, -1])[:, 0].view(num_turns, -1)
     else:
-        judge = Logistic(numbers).of_features if name == "logistic" else partial(votes, numbers)
-        frames, chunks = judge(seen.features), judge(seen.ahead[:, :, -1])
+        scorer = SCORERS[EndpointerKind(name)](numbers)
+        frames, chunks = scorer.of_features(seen.features), scorer.of_features(seen.ahead[:, :, -1])
     with_text = seen.text.repeat_interleave(seen.chunk_frames, 1) & seen.heard
     return frames.masked_fill(~with_text, -torch.inf), chunks.masked_fill(~seen.text, -torch.inf)
 
@@ -312,18 +284,15 @@ def curve(scored: Tensor, seen: Seen, *, chunks: bool) -> Curve:
 def train(
     tracks: Annotated[Path, typer.Argument(help="What `record` kept of training speakers.")],
     out: Annotated[Path, typer.Option(help="Where the numbers go.")] = PARAMETERS_PATH,
-    rounds: Annotated[int, typer.Option(help="How often the spiking actor plays all turns; 0 for none.")] = 0,
-    risk: Annotated[float, typer.Option(help="Share of the lowest expectiles that the actor minds.")] = 1.0,
+    steps: Annotated[int, typer.Option(help="How often the spiking actor plays 40 turns.")] = 1000,
+    risk: Annotated[float, typer.Option(help="Share of the lowest expectiles that the actor minds.")] = 0.5,
 ) -> None:
     """Train all, and find for each the scores that cut as many of these turns early as silences of some lengths."""
     torch.set_num_threads(1)
     seen = watch(torch.load(tracks, weights_only=False))
-    trained = {
-        "logistic": train_logistic(seen),
-        "forward_model": train_forward_model(seen),
-    }
-    if rounds:
-        trained["spiking"] = train_spiking(seen, rounds=rounds, risk=risk)
+    trained = {"logistic": train_logistic(seen), "forward_model": train_forward_model(seen)}
+    with progress_bar() as bar:
+        trained["spiking"] = train_spiking(seen, bar, steps=steps, risk=risk)
     timer = curve(scores("silence", {}, seen)[1], seen, chunks=True)
     places = torch.searchsorted(timer.thresholds, torch.tensor(SILENCES_S)).clamp(max=len(timer.thresholds) - 1)
     rates = timer.early.float().mean(0)[places].tolist()

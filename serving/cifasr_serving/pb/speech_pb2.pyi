@@ -403,6 +403,8 @@ class EndpointingConfig(_message.Message):
         """Log odds from weights, firings, loudness and confidence."""
         ENDPOINTER_FORWARD_MODEL: EndpointingConfig._Endpointer.ValueType  # 3
         """A forward model that expects no more speech."""
+        ENDPOINTER_SPIKING: EndpointingConfig._Endpointer.ValueType  # 4
+        """An actor of spiking neurons."""
 
     class Endpointer(_Endpointer, metaclass=_EndpointerEnumTypeWrapper):
         """Who says that an utterance is over."""
@@ -415,6 +417,8 @@ class EndpointingConfig(_message.Message):
     """Log odds from weights, firings, loudness and confidence."""
     ENDPOINTER_FORWARD_MODEL: EndpointingConfig.Endpointer.ValueType  # 3
     """A forward model that expects no more speech."""
+    ENDPOINTER_SPIKING: EndpointingConfig.Endpointer.ValueType  # 4
+    """An actor of spiking neurons."""
 
     TRAILING_SILENCE_FIELD_NUMBER: _builtins.int
     INITIAL_SILENCE_FIELD_NUMBER: _builtins.int

@@ -15,6 +15,12 @@ DRAINING = pb.StreamingRecognizeResponse.SPEECH_EVENT_TYPE_DRAINING
 HEALTH = health_pb2.HealthCheckResponse
 
 
+def the_session(running):
+    """That of the one stream that was opened."""
+    [session] = [stream.session for stream in running.server.servicer._live if stream.session]
+    return session
+
+
 async def eventually(condition):
     """Yield to the loop until it is so."""
     async with asyncio.timeout(60):
@@ -179,7 +185,7 @@ async def test_audio_faster_than_the_model_is_held_back_and_not_lost(serving, ki
                 await call.write(piece)
 
         sending = asyncio.create_task(send())
-        [session] = running.server.servicer._sessions
+        session = the_session(running)
         await eventually(lambda: session._inbox.queued_s >= 1)
         await asyncio.sleep(0.1)
         queued_s = session._inbox.queued_s
@@ -215,7 +221,7 @@ async def test_a_drain_delivers_finals_and_the_place_to_go_on(serving, kit):
     async with serving() as running:
         call = await open_stream(running, kit, kit.linear16(kit.speech(1.0)))
         silent = running.stub.StreamingRecognize()
-        [session] = running.server.servicer._sessions
+        session = the_session(running)
         await eventually(lambda: session.totals.audio_processed_s == 1.0)
         async with asyncio.timeout(30):
             (responses, error), (_, unopened), _ = await asyncio.gather(
@@ -238,10 +244,10 @@ async def test_audio_that_waited_for_room_is_behind_the_place_to_go_on(serving, 
         model.gate.clear()
         for _ in range(3):  # one is decoded, one is queued, one waits for room
             await call.write(kit.audio(second))
-        [session] = running.server.servicer._sessions
+        session = the_session(running)
         await eventually(lambda: session.totals.audio_received_s == 3.0)
         stopping = asyncio.create_task(running.server.stop())
-        await eventually(running.server.servicer._draining.is_set)
+        await eventually(lambda: running.server.servicer.is_draining)
         model.gate.set()
         responses, error = await rest_and_error(call, kit)
         await stopping
@@ -259,7 +265,7 @@ async def test_while_draining_new_requests_are_refused_and_health_says_so(servin
         model.gate.clear()
         await call.write(kit.audio(kit.linear16(kit.speech(0.5))))
         stopping = asyncio.create_task(running.server.stop())
-        await eventually(running.server.servicer._draining.is_set)
+        await eventually(lambda: running.server.servicer.is_draining)
         health = await health_pb2_grpc.HealthStub(running.channel).Check(health_pb2.HealthCheckRequest())
         _, refusal = await rest_and_error(running.stub.StreamingRecognize(iter([kit.opening()])), kit)
         with pytest.raises(grpc.aio.AioRpcError) as unary:

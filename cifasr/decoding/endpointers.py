@@ -5,6 +5,7 @@ They belong to the weights of the model in the box; with another model they are 
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -29,7 +30,27 @@ LOG_ASKED = math.log(0.1 + 0.5)
 """It foretells from half a second of silence on: its feature "silence" is then above this."""
 
 
-class Logistic:
+class FrameScorer(ABC):
+    """Scores each frame by its features and nothing else."""
+
+    def __init__(self) -> None:
+        self._features = PauseFeatures()
+
+    def begin(self, state: State | None = None) -> State:
+        """Begin a segment; the speaker's pace goes on."""
+        return self._features.begin(state)
+
+    def score(self, observation: Observation, state: State) -> tuple[Tensor, State]:
+        """Score all n frames."""
+        features, state = self._features(observation, state)
+        return self.of_features(features), state
+
+    @abstractmethod
+    def of_features(self, features: Tensor) -> Tensor:
+        """Score by features, (..., F) to (...)."""
+
+
+class Logistic(FrameScorer):
     """Scores a frame by the log odds that the speaker has finished, linear in the features.
 
     Args:
@@ -37,25 +58,16 @@ class Logistic:
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        super().__init__()
         self._parameters = parameters
-        self._features = PauseFeatures()
-
-    def begin(self, state: State | None = None) -> State:
-        """Begin a segment; the speaker's pace goes on."""
-        return self._features.begin(state)
-
-    def score(self, observation: Observation, state: State) -> tuple[Tensor, State]:
-        """Score all n frames."""
-        features, state = self._features(observation, state)
-        return self.of_features(features), state
 
     def of_features(self, features: Tensor) -> Tensor:
-        """Score by features, (..., F) to (...)."""
+        """Weigh them."""
         p = self._parameters
         return (features - p["mean"]) / p["scale"] @ p["weights"] + p["bias"]
 
 
-class Voting:
+class Voting(FrameScorer):
     """Scores a frame by how much better an actor of spiking neurons holds it to end now than to wait.
 
     Args:
@@ -63,24 +75,15 @@ class Voting:
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        super().__init__()
         weights = scoped(parameters, "actor")
         self._actor = SpikingActor(len(FEATURES), 2, hidden=(len(weights["linears.0.bias"]),))
         self._actor.load_state_dict(weights)
         self._mean, self._scale = parameters["mean"], parameters["scale"]
-        self._features = PauseFeatures()
-
-    def begin(self, state: State | None = None) -> State:
-        """Begin a segment; the speaker's pace goes on."""
-        return self._features.begin(state)
-
-    def score(self, observation: Observation, state: State) -> tuple[Tensor, State]:
-        """Score all n frames."""
-        features, state = self._features(observation, state)
-        return self.of_features(features), state
 
     @torch.no_grad()
     def of_features(self, features: Tensor) -> Tensor:
-        """Score by features, (..., F) to (...)."""
+        """Let it decide on each frame from rest."""
         obs = ((features - self._mean) / self._scale).flatten(0, -2)
         worth: Tensor = self._actor(obs)  # (rows, 2): of waiting and of ending
         return (worth[:, 1] - worth[:, 0]).view(features.shape[:-1])

@@ -21,14 +21,15 @@ from turns import Track, make_turns, record
 from cifasr.cerebellum import dopamine
 from cifasr.cerebellum.forward_model import EchoState, ridge
 from cifasr.cli.progress import progress_bar
-from cifasr.decoding.endpoint_config import EndpointConfig, EndpointerKind
+from cifasr.decoding.endpoint_config import EndpointConfig
 from cifasr.decoding.endpointers import (
     HORIZON_S,
     LOG_ASKED,
     PARAMETERS_PATH,
-    SCORERS,
     SILENCES_S,
     Foretelling,
+    Logistic,
+    Voting,
     threshold_of,
 )
 from cifasr.decoding.pauses import FEATURES, PauseFeatures
@@ -242,8 +243,8 @@ def scores(name: str, numbers: dict[str, Tensor], seen: Seen) -> tuple[Tensor, T
         frames = -predict(numbers["readout"], senses)[..., 0]
         chunks = -predict(numbers["readout"], ahead[:, -1])[:, 0].view(num_turns, -1)
     else:
-        scorer = SCORERS[EndpointerKind(name)](numbers)
-        frames, chunks = scorer.of_features(seen.features), scorer.of_features(seen.ahead[:, :, -1])
+        judge = Logistic(numbers) if name == "logistic" else Voting(numbers)
+        frames, chunks = judge.of_features(seen.features), judge.of_features(seen.ahead[:, :, -1])
     with_text = seen.text.repeat_interleave(seen.chunk_frames, 1) & seen.heard
     return frames.masked_fill(~with_text, -torch.inf), chunks.masked_fill(~seen.text, -torch.inf)
 

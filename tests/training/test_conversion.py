@@ -11,16 +11,6 @@ from cifasr.spiking.activation import SpikeCount, set_spike_steps
 from cifasr.training.config import ConversionConfig, TrainConfig
 from cifasr.training.conversion import converted_model
 from cifasr.training.journal import read_metrics
-from tests.made_speech import TINY_RECIPE, make_cuts
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
-    make_cuts(folder, "train", 13)
-    make_cuts(folder, "dev", 2)
-    (folder / "recipe.toml").write_text(TINY_RECIPE)
-    return folder
 
 
 @pytest.fixture

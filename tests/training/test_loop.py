@@ -21,7 +21,6 @@ from cifasr.training.distributed import Processes
 from cifasr.training.journal import read_metrics
 from cifasr.training.loop import usable_cuts
 from cifasr.training.objective import Objective
-from tests.made_speech import TINY_RECIPE, make_cuts
 
 NUM_STEPS = 16
 PATIENCE_S = 600
@@ -48,15 +47,6 @@ def _one_thread():
     torch.set_num_threads(1)  # sums are then added in one order, here and in the processes started
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
-    make_cuts(folder, "train", 13)
-    make_cuts(folder, "dev", 2)
-    (folder / "recipe.toml").write_text(TINY_RECIPE)
-    return folder
 
 
 @pytest.fixture(scope="module")

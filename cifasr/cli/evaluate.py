@@ -1,7 +1,7 @@
 """`cifasr evaluate`: error rates of cuts, how far they can be trusted, and what they cost."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import entry_points
@@ -17,9 +17,9 @@ from rich.table import Table
 
 from cifasr.audio.samples import SAMPLE_RATE_HZ
 from cifasr.cli.memory import biasing_of
+from cifasr.cli.options import recogniser_options
 from cifasr.cli.output import err_console, print_json
 from cifasr.cli.progress import progress_bar
-from cifasr.config import load_config
 from cifasr.data.batches import load_cuts
 from cifasr.decoding.endpoint import TrailingSilence
 from cifasr.decoding.scoring import Transcriber, Transcript, scored_transcripts
@@ -36,7 +36,6 @@ from cifasr.training.validation import choose_cuts
 
 _WORST = 20
 _LINE_WIDTH = 110
-_CHUNKING = {"chunk_ms", "left_context_ms"}
 
 
 class Mode(StrEnum):
@@ -94,7 +93,7 @@ def evaluate(
     flags = {"chunk_ms": chunk_ms, "left_context_ms": left_context_ms}
     asked = [*(f"{key}={value}" for key, value in flags.items() if value is not None), *(overrides or ())]
     if server is None:
-        options = _options(mode or Mode.streaming, asked)
+        options = recogniser_options(asked, offline=mode is Mode.offline)
         subject = _model_subject(model, options, weights or WeightFormat.auto, spike_steps, memory)
     elif model or memory or mode or weights or spike_steps or asked:
         raise ConfigError(
@@ -112,15 +111,6 @@ def evaluate(
         _write(out, report, _WORST if worst is None else worst)
     err_console.print(_table(row))
     print_json(row)
-
-
-def _options(mode: Mode, asked: Sequence[str]) -> StreamingOptions:
-    options = load_config(StreamingOptions, overrides=asked)
-    if mode is Mode.streaming:
-        return options
-    for key in sorted(options.model_fields_set & _CHUNKING):
-        raise ConfigError(f"{key}: wanted none, since offline has no chunks, got {getattr(options, key)}")
-    return options.model_copy(update=dict.fromkeys(_CHUNKING))
 
 
 def _model_subject(

@@ -8,15 +8,14 @@ import typer
 
 from cifasr.audio.samples import AUDIO_SUFFIXES, read_samples
 from cifasr.cli.memory import biasing_of
+from cifasr.cli.options import recogniser_options
 from cifasr.cli.output import err_console, print_json
 from cifasr.cli.progress import progress_bar
-from cifasr.config import parse_config
 from cifasr.decoding.endpoint_config import EndpointConfig, EndpointerKind
 from cifasr.decoding.endpointers import make_endpointer
 from cifasr.decoding.result import Segment
-from cifasr.decoding.streaming import StreamingOptions
 from cifasr.decoding.streaming import transcribe as recognise
-from cifasr.errors import AudioError, ConfigError
+from cifasr.errors import AudioError
 from cifasr.models.pretrained import load_model
 
 
@@ -31,6 +30,9 @@ def transcribe(
     endpointer: Annotated[
         EndpointerKind, typer.Option(help="Who says that a segment is over.")
     ] = EndpointConfig().endpointer,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Another option of the recogniser, such as beam_size=8.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON a file, with its segments.")] = False,
     words: Annotated[
         bool, typer.Option("--words", help="The same, with the time and confidence of each word.")
@@ -43,7 +45,8 @@ def transcribe(
 
     Segments end at silences, and at 30 s, so that an hour takes no more memory to recognise than a minute.
     """
-    options = _options(chunk_ms, offline=offline)
+    chunking = [] if chunk_ms is None else [f"chunk_ms={chunk_ms}"]
+    options = recogniser_options([*chunking, *(overrides or ())], offline=offline)
     recogniser = load_model(model)
     biasing = biasing_of(memory, recogniser, model)
     sources, num_bad = _sources(files)
@@ -66,14 +69,6 @@ def transcribe(
                 typer.echo(f"{path}\t{text}" if named else text)
     if num_bad:
         raise typer.Exit(1 if num_good else 2)
-
-
-def _options(chunk_ms: int | None, *, offline: bool) -> StreamingOptions:
-    if offline and chunk_ms is not None:
-        raise ConfigError(f"--chunk-ms {chunk_ms}: --offline has no chunks")
-    if offline:
-        return StreamingOptions(chunk_ms=None, left_context_ms=None)
-    return parse_config(StreamingOptions, {} if chunk_ms is None else {"chunk_ms": chunk_ms})
 
 
 def _sources(files: Sequence[Path]) -> tuple[list[Path], int]:

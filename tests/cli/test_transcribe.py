@@ -135,6 +135,14 @@ def test_the_chunk_reaches_the_recogniser(babbler, audio, text_of):
     assert result.stdout == text_of(path, StreamingOptions(chunk_ms=320)) + "\n" != text_of(path) + "\n"
 
 
+def test_any_option_of_the_recogniser_can_be_set(babbler, audio, text_of):
+    path = audio("one.wav", 3.0)
+
+    result = run(path, "--model", babbler, "--set", "lookahead_ms=0")
+
+    assert result.stdout == text_of(path, StreamingOptions(lookahead_ms=0)) + "\n" != text_of(path) + "\n"
+
+
 def test_offline_with_a_chunk_is_an_error(babbler, audio):
     result = run(audio("one.wav"), "--model", babbler, "--offline", "--chunk-ms", "640")
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cifasr.decoding.biasing import Biasing, Unbiased
 from cifasr.decoding.spelling import Spelling, nothing_written
+from cifasr.decoding.window import Window
 from cifasr.models.cif_asr import CifAsr
 from cifasr.nn.state import State, merged, scoped
 
@@ -24,10 +25,6 @@ _CANDIDATES = 12
 
 _MAX_OPEN = 16
 """Tokens on which hypotheses may differ; the best hypothesis decides about older ones."""
-
-
-Memory = list[tuple[Tensor, Tensor] | None]
-"""Keys and values of frames, (1, H, T, D / H) each, for every layer of the decoder that has a window."""
 
 
 class Firing(NamedTuple):
@@ -106,11 +103,9 @@ class BeamWriter:
         self._num_candidates = beam_size if spelling is None else max(beam_size, _CANDIDATES)
         self._nothing_threshold = nothing_threshold
         self._beam_size = beam_size
-        self._window_frames = model.window_frames + chunk_frames
+        self._window = Window(model, model.window_frames + chunk_frames)
         self._max_history = max_history
         self._kept_history = max(1, max_history // 4)
-        self._memory: Memory = model.decoder.project_memory(torch.zeros(1, 0, model.config.encoder.d_model))
-        self._heard = self._memory
         control = {0, model.tokenizer.start_id, *model.tokenizer.prompt_ids}
         self._forbidden = torch.tensor(sorted(control))
         self._beam = _Beam(
@@ -155,8 +150,7 @@ class BeamWriter:
             encoder_out: (1, n, D), the frames of the chunk just heard.
             ahead: (1, m, D), what is known of those that follow; seen until the next chunk brings them again.
         """
-        self._memory = self._joined(self._memory, encoder_out, self._window_frames)
-        self._heard = self._joined(self._memory, ahead, None) if ahead.shape[1] else self._memory
+        self._window.move(encoder_out, ahead)
 
     def fire(self, firing: Firing) -> None:
         """Ask what a firing means."""
@@ -172,7 +166,7 @@ class BeamWriter:
         Args:
             last_frame: The segment's.
         """
-        self._heard = self._memory
+        self._window.end()
         # Without a window there is nothing to hear but firings.
         if self._model.window_frames:
             self._ask_on(last_frame)
@@ -209,14 +203,12 @@ class BeamWriter:
         }
         beam = {name: value for name, value in vars(self._beam).items() if isinstance(value, Tensor)}
         states = {"decoder": self._beam.decoder_state, "biasing": self._beam.biasing_state}
-        parts = states | {"written": written, "beam": beam}
-        return merged(parts | {"memory": _memory_state(self._memory), "heard": _memory_state(self._heard)})
+        return merged(states | {"written": written, "beam": beam, "window": self._window.state()})
 
     def restore(self, state: State) -> None:
         """Put a state back in."""
         written = scoped(state, "written")
-        self._memory = _restored_memory(scoped(state, "memory"), len(self._memory))
-        self._heard = _restored_memory(scoped(state, "heard"), len(self._memory))
+        self._window.restore(scoped(state, "window"))
         self._beam = _Beam(
             **scoped(state, "beam"), decoder_state=scoped(state, "decoder"), biasing_state=scoped(state, "biasing")
         )
@@ -236,7 +228,7 @@ class BeamWriter:
         beam, nothing_id = self._beam, self._model.tokenizer.nothing_id
         fired = torch.zeros(*beam.pending.shape, len(firing.embedding))
         fired[:, -1] = firing.embedding
-        hidden, state = self._model.decoder.advance(beam.pending, beam.decoder_state, self._heard, fired)
+        hidden, state = self._model.decoder.advance(beam.pending, beam.decoder_state, self._window.frames, fired)
         logits = self._model.decoder.logits(hidden)
         logits[:, self._forbidden] = -torch.inf
         log_probs = torch.log_softmax(logits.double(), dim=-1)
@@ -304,23 +296,3 @@ class BeamWriter:
             beam.pending = torch.cat([prompt, history], dim=1)
             fresh = self._model.decoder.init_state()
             beam.decoder_state = {name: value.expand(num_hypotheses, -1, -1, -1) for name, value in fresh.items()}
-
-    def _joined(self, memory: Memory, encoder_out: Tensor, num_kept: int | None) -> Memory:
-        """Put frames behind those in memory, and keep the last of them."""
-        new = self._model.decoder.project_memory(encoder_out)
-        first = None if num_kept is None else -num_kept
-        return [
-            None
-            if old is None or add is None
-            else (torch.cat([old[0], add[0]], dim=2)[:, :, first:], torch.cat([old[1], add[1]], dim=2)[:, :, first:])
-            for old, add in zip(memory, new, strict=True)
-        ]
-
-
-def _memory_state(memory: Memory) -> State:
-    return merged({str(i): {"keys": kv[0], "values": kv[1]} for i, kv in enumerate(memory) if kv is not None})
-
-
-def _restored_memory(state: State, num_layers: int) -> Memory:
-    layers = [scoped(state, str(i)) for i in range(num_layers)]
-    return [(layer["keys"], layer["values"]) if layer else None for layer in layers]

@@ -96,13 +96,23 @@ def test_goldman_refuses_ions_of_two_charges_and_temperatures_below_absolute_zer
         thermal_potential_mv(-300)
 
 
-def test_the_circuit_rests_where_conductances_balance_and_not_at_the_goldman_potential():
+def test_the_circuit_rests_where_conductances_balance():
     rest = chord_potential_mv(HH_CONDUCTANCE, HH_REVERSAL)
 
     assert rest.item() == pytest.approx(-64.996, abs=0.0005)
     assert membrane_slope(rest, HH_CONDUCTANCE, HH_REVERSAL).item() == pytest.approx(0, abs=1e-14)
     pushed = chord_potential_mv(HH_CONDUCTANCE, HH_REVERSAL, current=1.0)
     assert (pushed - rest).item() == pytest.approx(1 / HH_CONDUCTANCE.sum().item())
+
+
+def test_permeabilities_taken_for_conductances_rest_near_the_goldman_potential_only():
+    permeability = f64(1, 0.04, 0.45)
+
+    chord = chord_potential_mv(permeability, nernst_mv(SQUID_OUT, SQUID_IN, VALENCE, temperature_c=20))
+
+    goldman = goldman_mv(permeability, SQUID_OUT, SQUID_IN, VALENCE, temperature_c=20)
+    assert chord.item() == pytest.approx((-75.68 + 0.04 * 54.94 - 0.45 * 60.04) / 1.49, abs=0.01)
+    assert 5 < (goldman - chord).item() < 10
 
 
 def test_a_passive_membrane_goes_to_rest_exponentially_and_solves_the_circuit():

@@ -8,7 +8,10 @@ from cifasr.spiking.population import PopulationEncoder, SpikingActor
 
 
 def stepwise(actor, obs):
-    """The actor as the paper writes it: step by step, layer by layer, the reset a factor of the next step."""
+    """The actor as the paper writes it: step by step, layer by layer, the reset a factor of the next step.
+
+    A spike has the gradient of a window half a unit to each side of the threshold, 1 high.
+    """
     spikes = actor.encoder(obs).unbind(1)
     for linear in actor.linears:
         zero = torch.zeros(len(obs), linear.out_features)
@@ -17,7 +20,8 @@ def stepwise(actor, obs):
         for spikes_t in heard:
             synaptic = 0.5 * synaptic + linear(spikes_t)
             volt = 0.75 * volt * (1 - fired) + synaptic
-            fired = (volt >= 0.5).float()
+            in_window = (volt - 0.5).abs() < 0.5
+            fired = (volt >= 0.5) + in_window * (volt - volt.detach())
             spikes.append(fired)
     rates = torch.stack(spikes).mean(0).reshape(len(obs), *actor.weight.shape)
     return torch.stack([rates[:, i] @ actor.weight[i] for i in range(len(actor.weight))], 1) + actor.bias
@@ -62,6 +66,17 @@ def test_the_actor_decides_as_the_step_by_step_form():
 
     assert 0.05 < actor.spikes(obs)[2].mean() < 0.95
     torch.testing.assert_close(actions, stepwise(actor, obs))
+
+
+def test_the_actor_learns_as_the_step_by_step_form():
+    actor, obs = SpikingActor(3, 2, hidden=(40, 30)), torch.randn(16, 3)
+    learned = [linear.weight for linear in actor.linears]
+
+    grads = torch.autograd.grad(actor(obs).square().sum(), learned)
+
+    wanted = torch.autograd.grad(stepwise(actor, obs).square().sum(), learned)
+    assert all(grad.any() for grad in grads)
+    torch.testing.assert_close(grads, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_decision_knows_nothing_of_the_rest_of_its_batch():

@@ -81,6 +81,16 @@ def test_spikes_come_as_often_as_in_spikingjelly(neurons, drive, tau, scaled, ev
     assert every == math.ceil(math.log(1 - 1 / settles_at) / math.log(decay))
 
 
+@pytest.mark.parametrize(("dtype", "step"), [(torch.float32, 25), (torch.float64, 54)])
+def test_a_drive_of_the_threshold_itself_fires_once_rounding_has_filled_what_is_missing(neurons, dtype, step):
+    # After n steps the membrane is 1 - 2**-n: a mantissa of 24 bits or 53 holds it up to that n.
+    current = torch.full((1, step, 1), 0.5, dtype=dtype)
+
+    spikes = neurons(current, lens(step), decay=0.5).spikes
+
+    assert spikes.flatten().nonzero().flatten().tolist() == [step - 1]
+
+
 @pytest.mark.parametrize(
     ("decay", "scaled", "after_30_ms"),
     [(math.exp(-0.1), True, 1.42532), (0.9, True, 1.43641), (math.exp(-0.1), False, 14.97773)],

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 
@@ -70,18 +68,24 @@ def test_a_lesson_leaves_one_less_beta_of_its_error(beta, x, y):
 
 
 def test_a_sine_is_learnt_as_fast_as_the_table_says():
-    epochs = {1: 0.0362, 2: 0.0190, 5: 0.0116, 10: 0.0062, 50: 0.0011}
+    epochs = {1: 0.0362, 2: 0.0190, 5: 0.0116, 10: 0.0062, 50: 0.0011, 200: 0.00032}
 
-    _, errors = taught_sine(0.5, 50, tuple(epochs))
+    _, errors = taught_sine(0.5, 200, tuple(epochs))
 
     assert errors == pytest.approx(list(epochs.values()), rel=0.4)
 
 
-@pytest.mark.parametrize(("beta", "low", "high"), [(1.0, 0, 0.002), (1.9, 0, 0.02), (2.05, 0.3, math.inf)])
-def test_learning_is_stable_below_a_step_of_two_and_not_above(beta, low, high):
-    error, _ = taught_sine(beta, 40)
+@pytest.mark.parametrize(("beta", "want"), [(1.0, 0.00017), (1.9, 0.00096), (1.99, 0.035)])
+def test_the_nearer_the_step_to_two_the_more_is_left_after_200_epochs(beta, want):
+    error, _ = taught_sine(beta, 200)
 
-    assert low <= error < high
+    assert error == pytest.approx(want, rel=0.4)
+
+
+def test_a_step_above_two_diverges():
+    error, _ = taught_sine(2.05, 100)
+
+    assert error > 1
 
 
 def test_a_lesson_taken_over_and_over_converges_below_two_and_diverges_above():
@@ -105,7 +109,8 @@ def test_a_hashed_table_learns_the_worse_the_more_tiles_share_a_slot():
     errors = [taught_surface(cmac) for cmac in (dense, *hashed)]
     shared = [cmac.collisions(cells).shared for cmac in (dense, *hashed)]
 
-    assert errors == pytest.approx([0.0612, 0.0622, 0.0781, 0.184], rel=0.35)
+    assert errors[:2] == pytest.approx([0.0612, 0.0622], rel=0.03)
+    assert errors[2:] == pytest.approx([0.0781, 0.184], rel=0.35)  # by what collides, which the hash draws
     assert errors[1] < errors[2] < errors[3]
     assert shared[0] == 0
     assert shared == sorted(shared)

@@ -72,6 +72,24 @@ def test_the_mean_of_the_tail_trembles_less_than_the_last_values():
     assert (tail.std(0) < 0.6 * last.std(0)).all()
 
 
+def test_four_times_the_step_trembles_twice_as_much():
+    rewards, start = drawn_rewards(256, 1000), 3 + torch.zeros(256, 3).double()
+
+    little, much = (learn_in_turn(start, rewards, TAUS, rule="expectile", step=step)[0] for step in (0.02, 0.08))
+
+    assert (much.std(0) / little.std(0)).tolist() == pytest.approx([2] * 3, rel=0.1)
+    one_run = torch.tensor([1.488, 2.807, 4.546], dtype=torch.float64)
+    assert ((one_run - little.mean(0)).abs() < 2 * little.std(0)).all()
+
+
+def test_between_the_two_kinds_of_reward_every_value_is_a_median():
+    values, rewards = torch.tensor([2.0, 2.6, 3.2]).double().expand(2000, 3), mixture(1000)[0]
+
+    moved = learn(values, prediction_errors(values, rewards), torch.full((3,), 0.5), rule="quantile", step=0.1)
+
+    torch.testing.assert_close(moved.mean(0), values[0])
+
+
 def test_reversal_points_rise_with_tau():
     taus = torch.linspace(0.05, 0.95, 11, dtype=torch.float64)
 

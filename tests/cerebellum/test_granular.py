@@ -41,6 +41,8 @@ def test_growth_and_periods_are_those_of_the_table(omega, growth, period, growth
 
     size, turn = abs(printed[0]), math.atan2(printed[0].imag, printed[0].real)
     assert size == pytest.approx(growth, abs=1e-8)
+    assert [abs(value * (value - 1) ** 2 + omega**2) for value in printed] == pytest.approx([0] * 3, abs=1e-12)
+    assert math.prod(printed) == pytest.approx(-(omega**2), abs=1e-12)
     assert 2 * math.pi / turn == pytest.approx(period, abs=6e-4)
     assert size ** (2 * math.pi / turn) == pytest.approx(growth_a_period, rel=1e-4)
     assert [abs(value) for value in (symplectic[0], rotation[0])] == pytest.approx([1, 1], abs=1e-12)

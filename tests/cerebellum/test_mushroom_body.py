@@ -40,6 +40,48 @@ def test_five_in_a_hundred_cells_answer_and_unlike_odours_share_no_more_than_cha
     assert float(overlap.mean()) == pytest.approx(0.0492, abs=0.01)
 
 
+def test_the_overlap_of_unlike_odours_scatters_twice_as_much_as_that_of_cells_drawn_by_lot(fly, generator):
+    odours = torch.randn(2000, 50, generator=generator)
+    lots = torch.rand(2000, 2000, generator=generator).topk(100).indices
+
+    by_lot, overlap = (fly.overlap(tags[:1000], tags[1000:]) for tags in (lots, fly.tag(odours)))
+
+    assert float(by_lot.std()) == pytest.approx(0.021, abs=0.002)
+    assert 1.5 * by_lot.std() < overlap.std() < 2.5 * by_lot.std()
+
+
+def mean_average_precision(likeness, is_kin):
+    """How early kin come when all are ranked by likeness, ties in any order: (Q, N) and (Q, N) bool, to 1 at best."""
+    lots = torch.rand(likeness.shape, generator=torch.Generator().manual_seed(0))
+    kin = is_kin.gather(1, (likeness.double() + 1e-6 * lots).argsort(1, descending=True)).double()
+    precision = kin.cumsum(1) / torch.arange(1, kin.shape[1] + 1)
+    return float(((precision * kin).sum(1) / kin.sum(1)).mean())
+
+
+def test_few_cells_find_kin_far_better_than_as_many_bits_of_random_planes_and_many_hardly(generator):
+    odours = torch.randn(100, 1, 50, generator=generator) + 0.5 * torch.randn(100, 20, 50, generator=generator)
+    odours, family = odours.view(2000, 50), torch.arange(2000) // 20
+    asked = torch.arange(0, 2000, 40)
+    others = torch.arange(2000) % 20 != 0
+
+    def found(likeness):
+        return mean_average_precision(likeness[:, others], family[asked, None] == family[others])
+
+    gains = []
+    for num_cells in (4, 8, 16, 32):
+        body = MushroomBody.grow(generator, num_active=num_cells)
+        lit = torch.zeros(2000, 2000).scatter_(1, body.tag(odours), 1.0)
+        projected = (odours - odours.mean(1, keepdim=True)) @ torch.randn(50, num_cells, generator=generator)
+        cells_find, bits_find = found(lit[asked] @ lit.T), found(projected[asked].sign() @ projected.sign().T)
+        gains.append(cells_find / bits_find)
+    values_find = found(-torch.cdist(projected[asked], projected))
+
+    assert gains == sorted(gains, reverse=True)
+    assert gains[0] > 5
+    assert 1 < gains[-1] < 1.5
+    assert values_find == pytest.approx(cells_find, abs=0.02)  # what 32 planes project, before signs are taken
+
+
 def test_a_constant_added_to_all_inputs_and_the_other_rows_change_no_tag(fly, odours):
     odours = odours.double()
 

@@ -47,8 +47,9 @@ class GranularCircuit:
         ValueError: ``omega`` is out of its range, or the variant is not one of them.
 
     Source:
-        Nurutdinov and Latypov's second-order control circuit, as reviewed: s' = A s with
-        A = [[1, 1, 0], [0, 1, 1], [-omega ** 2, 0, 0]]. Which cell is which is our reading of it.
+        Nurutdinov and Latypov's second-order control circuit, as reviewed (section 4.1): s' = A s with
+        A = [[1, 1, 0], [0, 1, 1], [-omega ** 2, 0, 0]]. Called Hamiltonian there, though its determinant is
+        -omega ** 2 and not 1. Which cell is which is our reading of it.
     """
 
     omega: float

@@ -65,6 +65,9 @@ def bit_error(load: float) -> float:
 
     Args:
         load: Patterns a neuron, > 0.
+
+    Source:
+        Hertz, Krogh and Palmer, Introduction to the Theory of Neural Computation, 1991, section 2.2.
     """
     return 0.5 * math.erfc(1 / math.sqrt(2 * load))
 
@@ -99,6 +102,6 @@ def modern_recall(patterns: Tensor, queries: Tensor, beta: float) -> Tensor:
 
 
 def modern_energy(patterns: Tensor, queries: Tensor, beta: float) -> Tensor:
-    """What every step of `modern_recall` lowers, but for a constant: (P, N) and (B, N) to (B,)."""
+    """What every step of `modern_recall` lowers, equation 2 there but for a constant: (P, N) and (B, N) to (B,)."""
     fit = torch.logsumexp(beta * queries @ patterns.T, dim=1) / beta
     return 0.5 * queries.square().sum(1) - fit

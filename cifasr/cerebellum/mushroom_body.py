@@ -25,8 +25,9 @@ class MushroomBody:
         num_active: Cells in a tag.
 
     Source:
-        Dasgupta, Stevens and Navlakha, Science 358, 2017: 50 inputs, 2000 cells of 6 claws, 5 % active. Dopamine:
-        Aso et al., eLife 3:e04577, 2014. Inputs need no centring: each cell has as many claws as the next, so that a
+        Dasgupta, Stevens and Navlakha, Science 358, 2017: 50 inputs, 2000 cells of 6 claws, 5 % active; Caron et al.,
+        Nature 497, 2013, count about seven. Dopamine: Aso et al., eLife 3:e04577, 2014; that it depresses: Hige et
+        al., Neuron 88, 2015. Inputs need no centring: each cell has as many claws as the next, so that a
         constant added to all inputs changes no tag.
     """
 

@@ -105,6 +105,9 @@ def membrane_slope(
 
     Returns:
         (...) mV/ms.
+
+    Source:
+        Hodgkin and Huxley, J. Physiol. 1952, 10.1113/jphysiol.1952.sp004764; the review, eq. 3.
     """
     outward = (conductance * (potential_mv[..., None] - reversal_mv)).sum(-1)
     return (current - outward) / capacitance
@@ -167,6 +170,9 @@ def concentration_change(
 
     Returns:
         mM.
+
+    Source:
+        The overlap: Attwell and Laughlin, J. Cereb. Blood Flow Metab. 21, 2001.
     """
     pmol_per_cm2 = overlap * capacitance * potential_change_mv / FARADAY_CONSTANT * 1e3
     return pmol_per_cm2 * 4 / diameter_um * 1e-2

@@ -1,9 +1,9 @@
 """What a network's layers compute and move, counted while it runs, and the energy that a model gives it.
 
-Counted as NeuroBench does: an operation counts where neither weight nor input is 0; it is a multiplication with an
-addition (MAC), or for binary inputs an addition (AC). Norms and smooth activations are left out, as there; products of
-attention are in. Nothing here measures energy. The constants say what operations cost on one chip of 2014, and a
-processor that runs dense kernels saves nothing where an input is 0.
+Counted as NeuroBench does (arXiv:2304.04640): an operation counts where neither weight nor input is 0; it is a
+multiplication with an addition (MAC), or for binary inputs an addition (AC). Norms and smooth activations are left
+out, as there; products of attention are in. Nothing here measures energy. The constants say what operations cost on
+one chip of 2014, and a processor that runs dense kernels saves nothing where an input is 0.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ BYTE_PJ = 24.96
 """Of moving a byte between memory and arithmetic: 3.12 pJ a bit, as in SpikingJelly 2.0.0's account of energy."""
 
 _STATE_BYTES = 4
-_ADD_PJ = 0.9
+_ADD_PJ = 0.9  # of float32, as in `NumberFormat`
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,9 @@ def gate_rates(potential_mv: Tensor) -> tuple[Tensor, Tensor]:
     """Give how fast the gates m, h, n open and close at 6.3 degrees, both (..., 3) per ms, at a potential (...) mV.
 
     At -40 and -55 mV two of the formulas are 0 / 0; there too the value is the limit, and so is the derivative.
+
+    Source:
+        As for `HodgkinHuxley`: eq. 20, 21 for m, 23, 24 for h, 12, 13 for n.
     """
     v = potential_mv
     a_m, a_n = _linoid(torch.stack([v + 40, v + 55]) / 10)

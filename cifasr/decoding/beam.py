@@ -5,7 +5,7 @@ the decoder. What they agree on is written; with a beam of one, greedy decoding,
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -46,7 +46,7 @@ class _Beam:
     """Hypotheses of one segment, the likeliest first.
 
     Attributes:
-        log_probs: (K,) float64, natural log relative to the likeliest.
+        log_probs: (K,) float64, natural logarithms of their probabilities, with what favoured them.
         tokens: (K, n) int64, those not written yet.
         confidences: (K, n) float64, the probability of each.
         pending: (K, p) int64, written into the hypotheses and not yet in the decoder's state.
@@ -63,8 +63,12 @@ class _Beam:
     decoder_state: State
     biasing_state: State
 
-    def rows(self, chosen: Tensor) -> "_Beam":
-        """Choose hypotheses, by number or by a mask."""
+    def scored(self, log_prob: Tensor | float) -> "_Beam":
+        """Add to the logarithms of their probabilities."""
+        return replace(self, log_probs=self.log_probs + log_prob)
+
+    def rows(self, chosen: Tensor | slice) -> "_Beam":
+        """Choose hypotheses, by number, by a mask or as a slice."""
         return _Beam(
             **{name: value[chosen] for name, value in vars(self).items() if isinstance(value, Tensor)},
             decoder_state={name: value[chosen] for name, value in self.decoder_state.items()},
@@ -155,7 +159,10 @@ class BeamWriter:
     def fire(self, firing: Firing) -> None:
         """Ask what a firing means."""
         self.num_firings += 1
-        self._ask(firing)
+        grown, _ = self._asked(self._beam, firing, self._beam_size)
+        if grown is not None:
+            self._beam = grown
+            self._firings.append((firing.start_frame, firing.fire_frame))
         self._write_agreed()
 
     def flush(self, last_frame: int) -> None:
@@ -167,30 +174,35 @@ class BeamWriter:
             last_frame: The segment's.
         """
         self._window.end()
-        # Without a window there is nothing to hear but firings.
-        if self._model.window_frames:
-            self._ask_on(last_frame)
-        if self._spelling is not None:
-            ended = self._beam.log_probs + self._spelling.end(self._beam.writing)
-            self._beam = self._beam.rows(ended.argsort(descending=True))
+        num_hypotheses = len(self._beam.log_probs)
+        ends = [self._ended(self._beam.rows(slice(k, k + 1)), last_frame) for k in range(num_hypotheses)]
+        self._beam, num_found = max(ends, key=lambda end: float(end[0].log_probs))
+        self._firings += [(float(self.last_frame), last_frame)] * num_found
         self._write(self._beam.tokens.shape[1])
 
-    def _ask_on(self, last_frame: int) -> None:
-        """Ask for tokens beyond the firings, and take the likeliest number of them: it may be less than were found."""
-        firing = Firing(torch.zeros(self._model.config.encoder.d_model), float(self.last_frame), last_frame)
-        best, likeliest, log_going_on = self._beam, -math.inf, 0.0
-        num_firings = len(self._firings)
-        for num_found in range(_MAX_UNASKED):
-            before = self._beam
-            found, nothing = self._ask(firing)
-            log_over = log_going_on + math.log(max(nothing, 1e-12))
-            if log_over > likeliest:
-                best, likeliest, num_best = before, log_over, num_found
-            log_going_on += math.log(max(1 - nothing, 1e-12))
-            if not found or log_going_on <= likeliest:
-                break
-        self._beam = best
-        del self._firings[num_firings + num_best :]
+    def _ended(self, beam: _Beam, last_frame: int) -> tuple[_Beam, int]:
+        """Let one hypothesis say all that it has not said yet, and that there is no more.
+
+        It may have needed more tokens than others for the same words, so that these have said all and it has not.
+
+        Returns:
+            It with the likeliest number of tokens that no firing told, which may be less than were found; and how many.
+        """
+        best, num_best = beam, 0
+        # Without a window there is nothing to hear but firings.
+        if self._model.window_frames:
+            firing = Firing(torch.zeros(self._model.config.encoder.d_model), float(self.last_frame), last_frame)
+            likeliest, log_going_on = -math.inf, 0.0
+            for num_found in range(_MAX_UNASKED):
+                grown, nothing = self._asked(beam, firing, 1)
+                log_nothing = math.log(max(nothing, 1e-12))
+                if log_going_on + log_nothing > likeliest:
+                    best, num_best, likeliest = beam.scored(log_nothing), num_found, log_going_on + log_nothing
+                log_going_on += math.log(max(1 - nothing, 1e-12))
+                if grown is None or log_going_on <= likeliest:
+                    break
+                beam = grown
+        return (best if self._spelling is None else best.scored(self._spelling.end(best.writing))), num_best
 
     def state(self) -> State:
         """Take the state out."""
@@ -217,15 +229,14 @@ class BeamWriter:
         self._firings = list(zip(written["starts"].tolist(), written["frames"].tolist(), strict=True))
         self.num_firings, self.num_calls = written["counts"].tolist()
 
-    def _ask(self, firing: Firing) -> tuple[bool, float]:
-        """Ask the decoder for the next token.
+    def _asked(self, beam: _Beam, firing: Firing, num_kept: int) -> tuple[_Beam | None, float]:
+        """Ask hypotheses for the next token.
 
         Returns:
-            Whether one was found; how likely there is none.
+            What they go on with, at most so many, the likeliest first; None if that is nothing. How likely that is.
         """
         self.num_calls += 1
-        self._bound_history()
-        beam, nothing_id = self._beam, self._model.tokenizer.nothing_id
+        beam, nothing_id = self._bounded(beam), self._model.tokenizer.nothing_id
         fired = torch.zeros(*beam.pending.shape, len(firing.embedding))
         fired[:, -1] = firing.embedding
         hidden, state = self._model.decoder.advance(beam.pending, beam.decoder_state, self._window.frames, fired)
@@ -236,13 +247,13 @@ class BeamWriter:
         # still be unlikely, and a decoder that stays silent there has nothing new to go on from.
         nothing = float(torch.softmax(beam.log_probs, dim=0) @ log_probs[:, nothing_id].exp())
         if nothing > self._nothing_threshold:
-            return False, nothing  # the state stays as it was: "nothing" is not part of the history
+            return None, nothing  # the state stays as it was: "nothing" is not part of the history
         log_probs[:, nothing_id] = -torch.inf
         bonus = self._biasing.bonus(beam.biasing_state, hidden).expand_as(log_probs)
-        parent, token, total = self._best(log_probs + bonus)
+        parent, token, total = self._best(beam, log_probs + bonus, num_kept)
         writing = beam.writing[parent]
-        self._beam = _Beam(
-            log_probs=total - total[0],
+        grown = _Beam(
+            log_probs=total,
             tokens=torch.cat([beam.tokens[parent], token[:, None]], dim=1),
             confidences=torch.cat([beam.confidences[parent], log_probs[parent, token].exp()[:, None]], dim=1),
             pending=token[:, None],
@@ -250,24 +261,25 @@ class BeamWriter:
             decoder_state={name: value[parent] for name, value in state.items()},
             biasing_state=self._biasing.follow(beam.biasing_state, parent, token, bonus[parent, token]),
         )
-        self._firings.append((firing.start_frame, firing.fire_frame))
-        return True, nothing
+        return grown, nothing
 
-    def _best(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _best(self, beam: _Beam, scores: Tensor, num_kept: int) -> tuple[Tensor, Tensor, Tensor]:
         """Choose what hypotheses go on with.
 
         Args:
+            beam: K hypotheses.
             scores: (K, V) float64, of tokens after each.
+            num_kept: How many to choose, k.
 
         Returns:
-            parent, token: (beam_size,) int64.
-            total: (beam_size,) float64, of the hypotheses that they make, the best first.
+            parent, token: (k,) int64.
+            total: (k,) float64, of the hypotheses that they make, the best first.
         """
         num_candidates = min(self._num_candidates, scores.shape[1])
         scores, tokens = scores.topk(num_candidates)
         if self._spelling is not None:
-            scores = scores + self._spelling.score(self._beam.writing, tokens)
-        total, place = (self._beam.log_probs[:, None] + scores).flatten().topk(self._beam_size)
+            scores = scores + self._spelling.score(beam.writing, tokens)
+        total, place = (beam.log_probs[:, None] + scores).flatten().topk(num_kept)
         return place // num_candidates, tokens.flatten()[place], total
 
     def _write_agreed(self) -> None:
@@ -286,13 +298,17 @@ class BeamWriter:
         self.confidences += beam.confidences[0, :num_tokens].tolist()
         beam.tokens, beam.confidences = beam.tokens[:, num_tokens:], beam.confidences[:, num_tokens:]
 
-    def _bound_history(self) -> None:
-        beam = self._beam
-        if beam.decoder_state["0.keys"].shape[2] + beam.pending.shape[1] > self._max_history:
-            num_hypotheses = beam.tokens.shape[0]
-            written = torch.tensor([*self.token_ids[-self._kept_history :]], dtype=torch.int64)
-            history = torch.cat([written.expand(num_hypotheses, -1), beam.tokens], dim=1)[:, -self._kept_history :]
-            prompt = torch.tensor(self._model.tokenizer.prompt_ids).expand(num_hypotheses, -1)
-            beam.pending = torch.cat([prompt, history], dim=1)
-            fresh = self._model.decoder.init_state()
-            beam.decoder_state = {name: value.expand(num_hypotheses, -1, -1, -1) for name, value in fresh.items()}
+    def _bounded(self, beam: _Beam) -> _Beam:
+        """Let the decoder look back on fewer tokens where there are too many for it."""
+        if beam.decoder_state["0.keys"].shape[2] + beam.pending.shape[1] <= self._max_history:
+            return beam
+        num_hypotheses = beam.tokens.shape[0]
+        written = torch.tensor([*self.token_ids[-self._kept_history :]], dtype=torch.int64)
+        history = torch.cat([written.expand(num_hypotheses, -1), beam.tokens], dim=1)[:, -self._kept_history :]
+        prompt = torch.tensor(self._model.tokenizer.prompt_ids).expand(num_hypotheses, -1)
+        fresh = self._model.decoder.init_state()
+        return replace(
+            beam,
+            pending=torch.cat([prompt, history], dim=1),
+            decoder_state={name: value.expand(num_hypotheses, -1, -1, -1) for name, value in fresh.items()},
+        )

@@ -73,7 +73,7 @@ def test_a_beam_finds_the_likelier_pair_where_greedy_takes_the_likelier_start():
     assert wide.token_ids == [B, C]
     assert wide.confidences == pytest.approx([0.4, 0.95], abs=1e-4)
     assert (wide.start_frames, wide.fire_frames) == ([1.5, 5.5], [3, 7])
-    assert (wide.num_firings, wide.num_calls) == (2, 3)
+    assert (wide.num_firings, wide.num_calls) == (2, 4)  # at the end each hypothesis is asked
 
 
 def test_only_what_all_hypotheses_share_is_written_before_the_end():
@@ -112,7 +112,7 @@ def test_the_best_hypothesis_decides_about_old_tokens(monkeypatch):
     assert wide.token_ids == []
     fire(wide, 3)
     assert wide.token_ids == [A, A, A]
-    assert wide._beam.log_probs.tolist() == [0.0]
+    assert len(wide._beam.log_probs) == 1
 
 
 def test_a_long_history_is_cut_alike_for_every_hypothesis():
@@ -150,6 +150,18 @@ def test_the_end_brings_the_likeliest_number_of_tokens_that_no_firing_told(nothi
 
     assert each.token_ids == expected
     assert (each.start_frames, each.fire_frames) == ([0.0] * len(expected), [9] * len(expected))
+
+
+def test_at_the_end_a_hypothesis_pays_for_what_it_has_not_said():
+    table = {(): {A: 0.6, B: 0.4}, (A,): {NOTHING: 0.3, B: 0.3, C: 0.4}, (A, C): {NOTHING: 0.9}, (B,): {NOTHING: 0.95}}
+    wide = writer(table, 2)
+
+    fire(wide, 1)
+    wide.flush(9)
+
+    # All of A C is 0.6 * 0.4 * 0.9, all of B is 0.4 * 0.95; A alone is 0.6, and is not all.
+    assert wide.token_ids == [B]
+    assert wide.fire_frames == [1]
 
 
 class FavoursC:

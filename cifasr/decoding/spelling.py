@@ -5,6 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from cifasr.models.cif_asr import CifAsr
 from cifasr.text.lexicon import Lexicon
 from cifasr.text.tokenizer import Tokenizer
 
@@ -63,6 +64,11 @@ class Spelling:
         *finished, begun = _words(text, piece)
         ended = sum(self._lexicon.log_word(word, before or None) for before, word in pairwise(finished))
         return ended + self._lexicon.log_prefix(begun) - self._lexicon.log_prefix(text.partition(" ")[2])
+
+
+def spelling_of(model: CifAsr, weight: float) -> Spelling | None:
+    """Spell by the lexicon of a model, if it has one and its weight is not 0."""
+    return Spelling(model.lexicon, model.tokenizer, weight) if model.lexicon and weight else None
 
 
 def nothing_written() -> Tensor:

@@ -13,7 +13,7 @@ from cifasr.decoding.biasing import Biasing
 from cifasr.decoding.endpoint import Endpointer, Observation
 from cifasr.decoding.features import FeatureStream
 from cifasr.decoding.result import Result, Segment
-from cifasr.decoding.spelling import Spelling
+from cifasr.decoding.spelling import spelling_of
 from cifasr.decoding.words import words_of
 from cifasr.errors import AudioError, ConfigError, StateError
 from cifasr.models.cif_asr import CifAsr
@@ -82,8 +82,7 @@ class StreamingRecognizer:
         self._options = options or StreamingOptions()
         self._endpointer = endpointer
         self._biasing = biasing
-        weight = self._options.lexicon_weight
-        self._spelling = Spelling(model.lexicon, model.tokenizer, weight) if model.lexicon and weight else None
+        self._spelling = spelling_of(model, self._options.lexicon_weight)
         context = model.context(self._options.chunk_ms, self._options.left_context_ms)
         self._left_frames = context.left_frames
         self._ask_frames = context.chunk_frames

@@ -14,12 +14,13 @@ from cifasr.data.batches import load_samples, written_style
 from cifasr.decoding import streaming
 from cifasr.decoding.beam import BeamWriter, Firing
 from cifasr.decoding.biasing import Biasing, Unbiased
+from cifasr.decoding.spelling import spelling_of
 from cifasr.decoding.streaming import StreamingRecognizer
 from cifasr.models.cif_asr import CifAsr
 from cifasr.nn.state import State
 
-_CLOSE = 0.05
-"""Difference of natural logarithms below which two tokens are as good: the scores kept have 16 bits."""
+_CLOSE = 8.0
+"""Difference of natural logarithms that spelling and the 16 bits of the scores kept do not make up for."""
 
 Event = tuple[str, tuple[object, ...]]
 """A call of a writer: name and arguments."""
@@ -51,7 +52,7 @@ class Heard:
 
     @torch.inference_mode()
     def rewritten(self, model: CifAsr, biasing: Biasing) -> str | None:
-        """Decode again where a bias changes a token; None where it changes none."""
+        """Decode again where a bias might change a token; None where it cannot."""
         if not self._changes(biasing):
             return None
         return model.tokenizer.decode(written(model, self.events, biasing).token_ids)
@@ -64,10 +65,9 @@ class Heard:
         state = biasing.begin()
         for hidden, token, log_probs in zip(self.hidden, self.tokens, self.log_probs, strict=True):
             bonus = biasing.bonus(state, hidden[None])[0]
-            total = log_probs + bonus
-            given, reached = bonus[token], total[token].item()
-            total[token] = -torch.inf
-            if total.max() > reached - _CLOSE:
+            given = bonus[token]
+            rivals = torch.where(bonus > given, log_probs + bonus, -torch.inf)
+            if rivals.max() > log_probs[token] + given - _CLOSE:
                 return True
             state = biasing.follow(state, torch.tensor([0]), token[None], given[None])
         return False
@@ -103,15 +103,10 @@ class _Diary(Unbiased):
 
     def __init__(self) -> None:
         self.hidden: list[Tensor] = []
-        self.tokens: list[int] = []
 
     def bonus(self, state: State, hidden: Tensor) -> Tensor:
         self.hidden.append(hidden[0])
         return super().bonus(state, hidden)
-
-    def follow(self, state: State, parent: Tensor, token: Tensor, given: Tensor) -> State:
-        self.tokens.append(int(token[0]))
-        return state
 
 
 @torch.inference_mode()
@@ -156,9 +151,9 @@ def _recorded(model: CifAsr, cut: Cut) -> list[Event]:
 
 def _decoded(model: CifAsr, events: list[Event]) -> tuple[list[Event], Tensor, Tensor]:
     diary = _Diary()
-    written(model, events, diary)
+    tokens = written(model, events, diary).token_ids  # at the end more may have been found than were taken
     hidden = torch.stack(diary.hidden) if diary.hidden else torch.zeros(0, model.config.decoder.d_model)
-    return events, hidden, torch.tensor(diary.tokens, dtype=torch.int64)
+    return events, hidden[: len(tokens)], torch.tensor(tokens, dtype=torch.int64)
 
 
 def written(model: CifAsr, events: list[Event], biasing: Biasing) -> BeamWriter:
@@ -166,7 +161,8 @@ def written(model: CifAsr, events: list[Event], biasing: Biasing) -> BeamWriter:
     options = streaming.StreamingOptions()
     chunk_frames = model.context(options.chunk_ms, options.left_context_ms).chunk_frames or 1
     history = min(options.max_history_tokens, model.config.decoder.max_tokens)
-    writer = BeamWriter(model, chunk_frames, history, options.nothing_threshold, 1, biasing)
+    spelling = spelling_of(model, options.lexicon_weight)
+    writer = BeamWriter(model, chunk_frames, history, options.nothing_threshold, 1, biasing, spelling)
     for name, arguments in events:
         whole = [part.float() if isinstance(part, Tensor) else part for part in arguments]
         if name == "fire":

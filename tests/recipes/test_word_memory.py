@@ -8,6 +8,7 @@ from lhotse import CutSet, Recording, SupervisionSegment
 from cifasr.audio.samples import write_samples
 from cifasr.decoding.memory.word_memory import Strength, WordMemory
 from cifasr.decoding.streaming import transcribe
+from cifasr.text.lexicon import Lexicon, count_words
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "recipes" / "synthetic"))  # a recipe is scripts, no package
 sys.path.append(str(Path(__file__).resolve().parents[2] / "recipes" / "cerebellum"))
@@ -19,13 +20,15 @@ from heard import hear_all
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 16_000).astype(np.float32)
 
 
-@pytest.fixture
-def heard(tiny_model, tmp_path):
+@pytest.fixture(params=["no lexicon", "lexicon"])
+def heard(tiny_model, tmp_path, request):
     """A model, and what it hears in one cut."""
     write_samples(tmp_path / "noise.wav", NOISE, 16_000)
     cut = Recording.from_file(tmp_path / "noise.wav").to_cut()
     cut.supervisions = [SupervisionSegment("noise", cut.recording_id, 0.0, cut.duration, text="face bed")]
     model = tiny_model()
+    if request.param == "lexicon":
+        model.lexicon = Lexicon(count_words(["a bad cab", "a bed", "a bad bed", "cab"]))
     return model, hear_all(model, CutSet.from_cuts([cut]), tmp_path)[0]
 
 

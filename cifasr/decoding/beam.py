@@ -174,9 +174,14 @@ class BeamWriter:
             last_frame: The segment's.
         """
         self._window.end()
-        num_hypotheses = len(self._beam.log_probs)
-        ends = [self._ended(self._beam.rows(slice(k, k + 1)), last_frame) for k in range(num_hypotheses)]
-        self._beam, num_found = max(ends, key=lambda end: float(end[0].log_probs))
+        best, num_found = self._ended(self._beam.rows(slice(0, 1)), last_frame)
+        for k, log_prob in enumerate(self._beam.log_probs.tolist()):
+            if k == 0 or log_prob <= float(best.log_probs):
+                continue  # what it has not said yet would hardly make it likelier
+            ended = self._ended(self._beam.rows(slice(k, k + 1)), last_frame)
+            if float(ended[0].log_probs) > float(best.log_probs):
+                best, num_found = ended
+        self._beam = best
         self._firings += [(float(self.last_frame), last_frame)] * num_found
         self._write(self._beam.tokens.shape[1])
 

@@ -159,7 +159,7 @@ class BeamWriter:
     def fire(self, firing: Firing) -> None:
         """Ask what a firing means."""
         self.num_firings += 1
-        grown, _ = self._asked(self._beam, firing, self._beam_size)
+        grown, _ = self._asked(self._beam, firing.embedding, self._beam_size)
         if grown is not None:
             self._beam = grown
             self._firings.append((firing.start_frame, firing.fire_frame))
@@ -174,18 +174,18 @@ class BeamWriter:
             last_frame: The segment's.
         """
         self._window.end()
-        best, num_found = self._ended(self._beam.rows(slice(0, 1)), last_frame)
-        for k, log_prob in enumerate(self._beam.log_probs.tolist()):
-            if k == 0 or log_prob <= float(best.log_probs):
-                continue  # what it has not said yet would hardly make it likelier
-            ended = self._ended(self._beam.rows(slice(k, k + 1)), last_frame)
-            if float(ended[0].log_probs) > float(best.log_probs):
-                best, num_found = ended
+        best, num_found = self._ended(self._beam.rows(slice(0, 1)))
+        for k in range(1, len(self._beam.log_probs)):
+            if self._beam.log_probs[k] <= best.log_probs:
+                break  # what they have not said yet would hardly make this one and those after it likelier
+            ended, num_more = self._ended(self._beam.rows(slice(k, k + 1)))
+            if ended.log_probs > best.log_probs:
+                best, num_found = ended, num_more
         self._beam = best
         self._firings += [(float(self.last_frame), last_frame)] * num_found
         self._write(self._beam.tokens.shape[1])
 
-    def _ended(self, beam: _Beam, last_frame: int) -> tuple[_Beam, int]:
+    def _ended(self, beam: _Beam) -> tuple[_Beam, int]:
         """Let one hypothesis say all that it has not said yet, and that there is no more.
 
         It may have needed more tokens than others for the same words, so that these have said all and it has not.
@@ -196,10 +196,10 @@ class BeamWriter:
         best, num_best = beam, 0
         # Without a window there is nothing to hear but firings.
         if self._model.window_frames:
-            firing = Firing(torch.zeros(self._model.config.encoder.d_model), float(self.last_frame), last_frame)
+            nothing_fired = torch.zeros(self._model.config.encoder.d_model)
             likeliest, log_going_on = -math.inf, 0.0
             for num_found in range(_MAX_UNASKED):
-                grown, nothing = self._asked(beam, firing, 1)
+                grown, nothing = self._asked(beam, nothing_fired, 1)
                 log_nothing = math.log(max(nothing, 1e-12))
                 if log_going_on + log_nothing > likeliest:
                     best, num_best, likeliest = beam.scored(log_nothing), num_found, log_going_on + log_nothing
@@ -234,16 +234,21 @@ class BeamWriter:
         self._firings = list(zip(written["starts"].tolist(), written["frames"].tolist(), strict=True))
         self.num_firings, self.num_calls = written["counts"].tolist()
 
-    def _asked(self, beam: _Beam, firing: Firing, num_kept: int) -> tuple[_Beam | None, float]:
+    def _asked(self, beam: _Beam, embedding: Tensor, num_kept: int) -> tuple[_Beam | None, float]:
         """Ask hypotheses for the next token.
+
+        Args:
+            beam: The hypotheses.
+            embedding: (D,) what the neuron fired, zeros if it did not.
+            num_kept: How many to keep.
 
         Returns:
             What they go on with, at most so many, the likeliest first; None if that is nothing. How likely that is.
         """
         self.num_calls += 1
         beam, nothing_id = self._bounded(beam), self._model.tokenizer.nothing_id
-        fired = torch.zeros(*beam.pending.shape, len(firing.embedding))
-        fired[:, -1] = firing.embedding
+        fired = torch.zeros(*beam.pending.shape, len(embedding))
+        fired[:, -1] = embedding
         hidden, state = self._model.decoder.advance(beam.pending, beam.decoder_state, self._window.frames, fired)
         logits = self._model.decoder.logits(hidden)
         logits[:, self._forbidden] = -torch.inf

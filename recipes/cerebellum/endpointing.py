@@ -187,9 +187,9 @@ class Critic(nn.Module):
         """Foretell rewards, (B, F) to (B, 2, C): of waiting and of ending."""
         return self._network(obs).unflatten(1, (2, -1))
 
-    def loss(self, obs: Tensor, rewards: Tensor) -> Tensor:
-        """Hear what waiting and ending brought, (B, 2): the gradient is what each dopamine cell is told."""
-        values = self(obs).flatten(0, 1)
+    def loss(self, values: Tensor, rewards: Tensor) -> Tensor:
+        """Hear what came, (B, 2), where ``values`` were foretold: the gradient is what each dopamine cell is told."""
+        values = values.flatten(0, 1)
         errors = dopamine.prediction_errors(values.detach(), rewards.flatten())
         wanted = dopamine.learn(values.detach(), errors, self.taus, rule="expectile", step=1.0)
         return 0.5 * (wanted - values).square().sum(1).mean()
@@ -217,12 +217,13 @@ def train_spiking(seen: Seen, bar: Progress, *, steps: int, risk: float) -> dict
     for _ in bar.track(range(steps), description="play"):
         game = torch.randperm(len(obs))[:40]
         here, got = obs[game][asked[game]], rewards[game][asked[game]]
-        worth = critic(here)[..., :num_low].mean(2).detach()
+        values = critic(here)
+        worth = values[..., :num_low].mean(2).detach()
         better = worth[:, 1] - worth[:, 0]
         # In units of its spread and around its mean: rates of spikes hardly reach far.
         better = (better - better.mean()) / better.std()
         waiting, ending = actor(here).unbind(1)
-        loss = critic.loss(here, got) + (ending - waiting - better).square().mean()
+        loss = critic.loss(values, got) + (ending - waiting - better).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -40,7 +40,6 @@ def serve(
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     limits = load_config(ServerConfig, config, set_ or ())
     loaded = load_cifasr_model(model, limits.compute_threads, limits.endpointer)
-
     folder = None if memories is None else MemoryFolder(memories, limits)
 
     async def run() -> None:
